@@ -1,0 +1,78 @@
+// What can go wrong. Every error says what happened, to which key on which server, and what to do.
+#pragma once
+
+#include <stdexcept>
+#include <string>
+
+#include "memcachedlock/detail/export.hpp"
+
+namespace memcachedlock {
+
+/// Base of all errors of this library. key() and server() are empty where they do not apply.
+class MEMCACHEDLOCK_EXPORT Error : public std::runtime_error {
+ public:
+  explicit Error(const std::string& what, std::string key = {}, std::string server = {});
+  ~Error() override;
+
+  [[nodiscard]] const std::string& key() const noexcept { return key_; }
+  [[nodiscard]] const std::string& server() const noexcept { return server_; }
+
+ private:
+  std::string key_;
+  std::string server_;
+};
+
+/// The server did not answer in time, cannot be reached, or closed the connection. Trying again
+/// later may help. OnUnavailable::proceed runs unlocked instead.
+class MEMCACHEDLOCK_EXPORT Unavailable : public Error {
+ public:
+  using Error::Error;
+  ~Unavailable() override;
+};
+
+/// Something answered, but not as a lock needs it: it is not memcached, refuses the login, has no
+/// memory left, runs without compare-and-swap (-C), or holds something else at the key. Somebody
+/// has to change a setting. OnUnavailable::proceed runs unlocked here too.
+class MEMCACHEDLOCK_EXPORT ServerError : public Error {
+ public:
+  using Error::Error;
+  ~ServerError() override;
+};
+
+/// The lease ended, or was taken away, before the work under it had ended: another holder may have
+/// worked at the same time. Let the store check the fencing token, or take a longer timeout.
+class MEMCACHEDLOCK_EXPORT LeaseLost : public Error {
+ public:
+  using Error::Error;
+  ~LeaseLost() override;
+};
+
+/// A key function returned an empty key.
+class MEMCACHEDLOCK_EXPORT InvalidKey : public Error {
+ public:
+  using Error::Error;
+  ~InvalidKey() override;
+};
+
+/// The list of servers has an entry that is not an address; the message names the entry.
+class MEMCACHEDLOCK_EXPORT InvalidServers : public Error {
+ public:
+  using Error::Error;
+  ~InvalidServers() override;
+};
+
+/// An option is out of its range; the message names the option, the value and the range.
+class MEMCACHEDLOCK_EXPORT InvalidOption : public Error {
+ public:
+  using Error::Error;
+  ~InvalidOption() override;
+};
+
+/// The std::stop_token given to lock() was stopped before the lock was had.
+class MEMCACHEDLOCK_EXPORT Cancelled : public Error {
+ public:
+  using Error::Error;
+  ~Cancelled() override;
+};
+
+}  // namespace memcachedlock

@@ -1,0 +1,37 @@
+// From any text to a key that memcached takes.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "memcachedlock/detail/export.hpp"
+
+namespace memcachedlock {
+
+/// The name of a lock: the user's text, and the key under which memcached keeps it.
+///
+/// A text that memcached takes as it is stays readable: `prefix + text`, or
+/// `prefix + scope + '^' + text`. Any other (too long, spaces, control bytes, beyond ASCII, a '^')
+/// is put there as its SHA-256 in hex. Two different pairs of scope and text never share an item:
+/// no readable part holds the separator, and a text of 64 hex digits is itself hashed.
+///
+/// A value; safe to copy and share.
+class MEMCACHEDLOCK_EXPORT Key {
+ public:
+  /// Throws InvalidKey when `text` is empty. Makes no request.
+  Key(std::string_view prefix, std::string_view scope, std::string_view text);
+
+  /// For messages: the text, shortened and with control bytes shown as '?'.
+  [[nodiscard]] const std::string& text() const noexcept { return text_; }
+  /// The key on the server, at most 250 printable bytes.
+  [[nodiscard]] const std::string& item() const noexcept { return item_; }
+
+  /// The item that tells of a server's restart; no lock can have it.
+  [[nodiscard]] static std::string epoch_item(std::string_view prefix);
+
+ private:
+  std::string text_;
+  std::string item_;
+};
+
+}  // namespace memcachedlock

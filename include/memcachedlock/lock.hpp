@@ -1,0 +1,138 @@
+// Lock: mutual exclusion between processes; and what Lock, RLock and ZLock have in common.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <stop_token>
+#include <string_view>
+#include <utility>
+
+#include "memcachedlock/client.hpp"
+#include "memcachedlock/detail/export.hpp"
+#include "memcachedlock/key.hpp"
+#include "memcachedlock/lease.hpp"
+#include "memcachedlock/options.hpp"
+
+namespace memcachedlock {
+
+namespace detail {
+class Tenure;
+enum class Reentry { never, by_owner };
+}  // namespace detail
+
+/// The members of all three locks: the standard's *TimedLockable*, so that std::unique_lock,
+/// std::lock_guard and std::scoped_lock work, and what a lease adds to it.
+///
+///  state       | how it gets there                   | owns_lock | lock()           | release()
+///  ------------|-------------------------------------|-----------|------------------|------------
+///  free        | made, or released                   | false     | waits, then held | throws
+///  held        | lock(), try_lock...()               | true      | throws (1)       | released
+///  lost        | the lease ran out, or was taken     | false     | throws (1)       | lost
+///  unprotected | memcached gone, with `proceed`      | false     | throws (1)       | unavailable
+///
+///  (1) std::system_error, resource_deadlock_would_occur; an RLock or ZLock enters again instead,
+///      and throws LeaseLost in the state lost.
+///
+/// A lease lost stays lost until it is released. An object is used by one thread at a time; making
+/// or moving one costs no request. In a child after fork nothing is held.
+///
+/// Commands: an acquire is `add` + `gets` of two keys in one round trip (the first one to a server
+/// reads the epoch before), a release one `cas`, an extension `cas` + `gets` in one round trip.
+class MEMCACHEDLOCK_EXPORT BasicLock {
+ public:
+  /// Waits until the lock is held; each failed check costs one round trip. Throws Unavailable or
+  /// ServerError (unless OnUnavailable::proceed), std::system_error when already held.
+  void lock();
+  /// The same, but throws Cancelled once `stop` is requested.
+  void lock(std::stop_token stop);
+  /// Asks once. False: another holds it, or the restart guard is closed. Throws as lock().
+  [[nodiscard]] bool try_lock();
+  /// Waits no longer than `limit`, but for one request under way. Throws as lock().
+  template <class Rep, class Period>
+  [[nodiscard]] bool try_lock_for(const std::chrono::duration<Rep, Period>& limit);
+  template <class Clock, class Duration>
+  [[nodiscard]] bool try_lock_until(const std::chrono::time_point<Clock, Duration>& deadline);
+
+  /// release() without an outcome: never throws; what went wrong reaches the observer.
+  void unlock() noexcept;
+  /// Frees the lock, if it is still ours. Throws std::system_error (operation_not_permitted) when
+  /// nothing is held.
+  Release release();
+  /// Renews the lease to the full timeout. False when it was lost. Throws Unavailable, with the
+  /// old lease still running, and std::system_error when nothing is held.
+  [[nodiscard]] bool extend();
+
+  /// Held, and by the local steady clock the lease has not run out.
+  [[nodiscard]] bool owns_lock() const;
+  /// Until the lease runs out; 0 when it is not held.
+  [[nodiscard]] std::chrono::milliseconds remaining() const;
+  /// Rises for each holder of the key. {0, 0} when no lock is held.
+  [[nodiscard]] FencingToken fencing_token() const;
+  /// Stop is requested once the lease is known to be lost, in any case before another could hold
+  /// the lock. Callbacks run in the thread that learns of it, and must be quick.
+  [[nodiscard]] std::stop_token lost() const;
+  /// All of the last four, to hand to the code under the lock.
+  [[nodiscard]] Lease lease() const;
+
+ protected:
+  /// Throws InvalidKey, InvalidOption.
+  BasicLock(MemcachedClient client, std::string_view key, LockOptions options,
+            detail::Reentry reentry);
+  /// Releases what is held.
+  ~BasicLock();
+  BasicLock(BasicLock&& other) noexcept;
+  BasicLock& operator=(BasicLock&& other) noexcept;
+
+  using SteadyTime = std::chrono::steady_clock::time_point;
+
+  /// Gives the lock up to its owner: nobody else gets it for `time`. Free afterwards.
+  void reserve(std::chrono::milliseconds time);
+  void notify(EventKind kind, int attempt = 0, std::chrono::nanoseconds duration = {},
+              std::string_view detail = {}) const noexcept;
+
+ private:
+  enum class State { free, leased, unprotected };
+
+  bool acquire(std::optional<SteadyTime> deadline, const std::stop_token& stop);
+  bool attempt(const OwnerId& owner, SteadyTime started, bool& told_contended, SteadyTime& retry);
+  void take(std::shared_ptr<detail::Tenure> tenure, const OwnerId& owner);
+  Release leave(std::optional<std::chrono::milliseconds> reservation);
+  void require_held() const;
+  void clear() noexcept;
+
+  MemcachedClient client_;
+  Key key_;
+  LockOptions options_;
+  detail::Reentry reentry_;
+  State state_ = State::free;
+  unsigned depth_ = 0;       // how often this object was locked; more than 1 for RLock, ZLock only
+  unsigned generation_ = 0;  // the process that locked it
+  OwnerId owner_;            // who locked it
+  std::shared_ptr<detail::Tenure> tenure_;
+};
+
+/// One holder at a time, and not twice in the same thread either.
+class MEMCACHEDLOCK_EXPORT Lock : public BasicLock {
+ public:
+  /// Makes no request. Throws InvalidKey, InvalidOption.
+  Lock(MemcachedClient client, std::string_view key, LockOptions options = {})
+      : BasicLock(std::move(client), key, std::move(options), detail::Reentry::never) {}
+};
+
+template <class Rep, class Period>
+bool BasicLock::try_lock_for(const std::chrono::duration<Rep, Period>& limit) {
+  // A limit beyond the clock's range would overflow into the past.
+  using Limit = std::chrono::duration<double>;
+  if (Limit(limit) > Limit(std::chrono::hours(24 * 365))) return acquire(std::nullopt, {});
+  return acquire(std::chrono::steady_clock::now() +
+                     std::chrono::ceil<std::chrono::steady_clock::duration>(limit),
+                 {});
+}
+
+template <class Clock, class Duration>
+bool BasicLock::try_lock_until(const std::chrono::time_point<Clock, Duration>& deadline) {
+  return try_lock_for(deadline - Clock::now());
+}
+
+}  // namespace memcachedlock

@@ -1,0 +1,66 @@
+// What can be chosen for a lock.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "memcachedlock/detail/export.hpp"
+
+namespace memcachedlock {
+
+/// Who re-enters an RLock, and for whom a ZLock keeps its reservation.
+class MEMCACHEDLOCK_EXPORT OwnerId {
+ public:
+  /// Whichever thread calls lock(): resolved at that moment, so options can be shared by threads.
+  [[nodiscard]] static OwnerId this_thread();
+  /// A fresh owner of this process: a request, a transaction or a coroutine that changes threads.
+  [[nodiscard]] static OwnerId unique();
+  /// Shared by every process that uses the same text. Throws InvalidOption when it is empty.
+  [[nodiscard]] static OwnerId named(std::string_view text);
+
+  friend bool operator==(const OwnerId&, const OwnerId&) = default;
+
+  /// The calling thread, if this is this_thread(); else the same.
+  [[nodiscard]] OwnerId resolved() const;
+  /// Shared between processes.
+  [[nodiscard]] bool is_named() const noexcept { return !name_.empty(); }
+  /// A word for the lock's record; "-" unless named.
+  [[nodiscard]] std::string word() const;
+  [[nodiscard]] std::uint64_t number() const noexcept { return number_; }
+
+ private:
+  std::uint64_t number_ = 0;  // 0: the calling thread, or named
+  std::string name_;
+};
+
+/// What to do when memcached cannot be asked.
+enum class OnUnavailable {
+  fail,    ///< throw Unavailable or ServerError
+  proceed  ///< run unlocked and tell the observer
+};
+
+/// Who waits, after a server's restart, until the leases given before it have ended.
+enum class RestartGuard {
+  known,   ///< clients that knew the server before the restart
+  strict,  ///< all clients
+  off      ///< nobody
+};
+
+/// The options of Lock and RLock.
+struct LockOptions {
+  /// Lifetime of the lease; more than 0, at most 30 days less 2 seconds.
+  std::chrono::milliseconds timeout{30'000};
+  /// Longest pause between two checks while waiting; more than 0, at most as long as a lease.
+  std::chrono::milliseconds interval{50};
+  /// Keep the lease alive from a background thread while held.
+  bool renew = false;
+  /// Put in front of the key, to separate locks of the same key.
+  std::string scope = {};
+  OwnerId owner = OwnerId::this_thread();
+  OnUnavailable on_unavailable = OnUnavailable::fail;
+  RestartGuard restart_guard = RestartGuard::known;
+};
+
+}  // namespace memcachedlock

@@ -1,0 +1,209 @@
+// ZLock: a lock in front of a store that commits optimistically and throws on conflict.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+#include "memcachedlock/error.hpp"
+#include "memcachedlock/lock.hpp"
+
+namespace memcachedlock {
+
+/// Who begins the transaction in which the callable works.
+enum class Transaction {
+  inside,  ///< the callable itself: run again on conflict, with the lock still held
+  outside  ///< a caller further out, who retries the whole on conflict
+};
+
+/// Releases a lock when it is called, or when its last copy is gone: for a commit or abort hook.
+/// Copies share the lock; calling it again does nothing. Calls must not overlap.
+class Handover {
+ public:
+  template <class AnyLock>
+  explicit Handover(AnyLock lock) {
+    release_ = [held = std::make_shared<AnyLock>(std::move(lock)),
+                done = std::make_shared<bool>()] {
+      if (!std::exchange(*done, true)) held->unlock();
+    };
+  }
+  void operator()() const { release_(); }
+
+ private:
+  std::function<void()> release_;
+};
+
+/// The options of ZLock: those of LockOptions, with softer defaults where the store protects its
+/// data, and its own.
+struct ZLockOptions {
+  std::chrono::milliseconds timeout{30'000};
+  std::chrono::milliseconds interval{50};
+  bool renew = false;
+  std::string scope = {};
+  OwnerId owner = OwnerId::this_thread();
+  OnUnavailable on_unavailable = OnUnavailable::proceed;
+  RestartGuard restart_guard = RestartGuard::off;
+  /// How often the callable runs at most, with Transaction::inside; at least 1.
+  int max_attempts = 3;
+  Transaction transaction = Transaction::inside;
+  /// How long the lock is kept for its owner, who retries, with Transaction::outside.
+  std::chrono::milliseconds reservation{1'000};
+  /// With Transaction::outside: given the lock after the callable has returned, instead of its
+  /// release; keep it until the transaction has ended.
+  std::function<void(Handover)> until_transaction_ends = {};
+
+  [[nodiscard]] LockOptions lock_options() const {
+    return {timeout, interval, renew, scope, owner, on_unavailable, restart_guard};
+  }
+};
+
+namespace detail {
+
+MEMCACHEDLOCK_EXPORT void check_zlock_options(const ZLockOptions& options);
+MEMCACHEDLOCK_EXPORT std::chrono::milliseconds retry_pause(int attempt);
+
+template <class Wanted>
+bool handling() {
+  try {
+    throw;
+  } catch (const Wanted&) {
+    return true;
+  } catch (...) {
+    return false;
+  }
+}
+
+/// Whether the exception being handled is one of these.
+template <class... Wanted>
+bool handling_any_of() {
+  return (handling<Wanted>() || ...);
+}
+
+template <class Conflict>
+[[noreturn]] void throw_conflict(const std::string& what) {
+  if constexpr (std::is_constructible_v<Conflict, const std::string&>) {
+    throw Conflict(what);
+  } else if constexpr (std::is_constructible_v<Conflict, const char*>) {
+    throw Conflict(what.c_str());
+  } else {
+    static_assert(std::is_default_constructible_v<Conflict>,
+                  "memcachedlock: Transaction::outside throws the first ConflictError itself; make "
+                  "it constructible from a std::string, or from nothing");
+    throw Conflict();
+  }
+}
+
+}  // namespace detail
+
+/// A re-entrant lock (as RLock) for writers of one object in an optimistic store, whose commit
+/// throws one of ConflictErrors. run() does what with_zlock() does, for code that needs the lock
+/// as an object.
+template <class... ConflictErrors>
+class ZLock : public BasicLock {
+  static_assert(sizeof...(ConflictErrors) > 0,
+                "memcachedlock: name the exceptions that mean a conflict: ZLock<ConflictError>");
+
+ public:
+  /// Makes no request. Throws InvalidKey, InvalidOption.
+  ZLock(MemcachedClient client, std::string_view key, ZLockOptions options = {})
+      : BasicLock(std::move(client), key, options.lock_options(), detail::Reentry::by_owner),
+        options_(std::move(options)) {
+    detail::check_zlock_options(options_);
+  }
+
+  /// Gives up the lock, but keeps it for its owner for `ZLockOptions::reservation`.
+  void reserve() { BasicLock::reserve(options_.reservation); }
+
+  /// Moves the lock into a callable that releases it, for a commit or abort hook.
+  [[nodiscard]] Handover hand_over() { return Handover(std::move(*this)); }
+
+  /// Runs `body(lease, last)` under the lock, which must be free before and is free afterwards;
+  /// `last` tells that it will not run again. With Transaction::inside it runs again on conflict,
+  /// after a short pause, the lock still held; with Transaction::outside it does not run if the
+  /// lock had to be waited for: its caller's transaction is old then, so a conflict is thrown.
+  template <class Body>
+  auto run(Body&& body) -> std::invoke_result_t<Body&, const Lease&, bool> {
+    return options_.transaction == Transaction::inside ? run_inside(body) : run_outside(body);
+  }
+
+ private:
+  template <class Body>
+  auto run_inside(Body& body) -> std::invoke_result_t<Body&, const Lease&, bool> {
+    std::unique_lock<ZLock> held(*this);
+    for (int attempt = 1;; ++attempt) {
+      const bool last = attempt == options_.max_attempts;
+      try {
+        return body(lease(), last);
+      } catch (...) {
+        if (!detail::handling_any_of<ConflictErrors...>()) throw;
+        notify(EventKind::conflict, attempt);
+        if (last) throw;
+      }
+      std::this_thread::sleep_for(detail::retry_pause(attempt));
+      renew_or_lock_again();
+      notify(EventKind::retried, attempt + 1);
+    }
+  }
+
+  template <class Body>
+  auto run_outside(Body& body) -> std::invoke_result_t<Body&, const Lease&, bool> {
+    if (!try_lock()) {
+      lock();
+      reserve();
+      notify(EventKind::conflict);
+      using First = std::tuple_element_t<0, std::tuple<ConflictErrors...>>;
+      detail::throw_conflict<First>(
+          "memcachedlock: had to wait for the lock, so this transaction is out of date; begin it "
+          "anew, the lock is reserved");
+    }
+    std::unique_lock<ZLock> held(*this, std::adopt_lock);
+    const auto hand_over_or_release = [&] {
+      if (!options_.until_transaction_ends) return;
+      const auto keep = options_.until_transaction_ends;
+      held.release();
+      keep(hand_over());
+    };
+    try {
+      if constexpr (std::is_void_v<std::invoke_result_t<Body&, const Lease&, bool>>) {
+        body(lease(), true);
+        hand_over_or_release();
+      } else {
+        decltype(auto) result = body(lease(), true);
+        hand_over_or_release();
+        if constexpr (std::is_reference_v<decltype(result)>) {
+          return static_cast<decltype(result)>(result);
+        } else {
+          return result;
+        }
+      }
+    } catch (...) {
+      if (held.owns_lock() && detail::handling_any_of<ConflictErrors...>()) {
+        held.release();
+        reserve();
+        notify(EventKind::conflict);
+      }
+      throw;
+    }
+  }
+
+  void renew_or_lock_again() {
+    try {
+      if (extend()) return;
+    } catch (const Error&) {
+      return;  // the lease runs on; the store protects its data in any case
+    }
+    unlock();
+    lock();
+  }
+
+  ZLockOptions options_;
+};
+
+}  // namespace memcachedlock

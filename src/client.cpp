@@ -1,0 +1,105 @@
+#include "memcachedlock/client.hpp"
+
+#include <fmt/format.h>
+#include <libmemcached-1.0/memcached.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <map>
+#include <mutex>
+#include <utility>
+
+#include "backend.hpp"
+#include "memcachedlock/error.hpp"
+
+namespace memcachedlock {
+
+namespace {
+
+const ClientOptions& checked(const ClientOptions& options) {
+  const auto check_limit = [](std::string_view name, std::chrono::milliseconds limit) {
+    if (limit.count() <= 0 || limit > std::chrono::hours(1)) {
+      throw InvalidOption(
+          fmt::format("ClientOptions::{} is {} ms; it must be more than 0 and at "
+                      "most an hour",
+                      name, limit.count()));
+    }
+  };
+  check_limit("connect_timeout", options.connect_timeout);
+  check_limit("operation_timeout", options.operation_timeout);
+  const auto plain = [](char c) { return c > ' ' && c <= '~' && c != '^'; };
+  if (options.prefix.size() > 64 ||
+      !std::all_of(options.prefix.begin(), options.prefix.end(), plain)) {
+    throw InvalidOption(
+        "ClientOptions::prefix must be printable ASCII without spaces and '^', at most 64 bytes");
+  }
+  if (options.connections == 0) throw InvalidOption("ClientOptions::connections is 0");
+  if (!options.sasl_user.empty() && options.protocol != Protocol::binary) {
+    throw InvalidOption("ClientOptions::sasl_user needs Protocol::binary");
+  }
+  return options;
+}
+
+}  // namespace
+
+namespace detail {
+
+Backend::Backend(std::string_view servers, ClientOptions options)
+    : options_(std::move(options)),
+      addresses_(parse_servers(servers)),
+      ring_(memcached_create(nullptr)) {
+  if (ring_ == nullptr) throw std::bad_alloc();
+  memcached_behavior_set(ring_, MEMCACHED_BEHAVIOR_KETAMA, 1);
+  for (const ServerAddress& address : addresses_) {
+    servers_.emplace_back(address, options_);
+    // libmemcached does not call an IPv6 address and a Unix socket alike in its ring; names do.
+    memcached_server_add(ring_, address.host.c_str(), address.port);
+  }
+}
+
+Backend::~Backend() { memcached_free(ring_); }
+
+Server& Backend::server_of(const Key& key) {
+  return servers_[memcached_generate_hash(ring_, key.item().data(), key.item().size())];
+}
+
+void Backend::notify(const Event& event) const noexcept {
+  if (!options_.observer) return;
+  try {
+    options_.observer->on_event(event);
+  } catch (...) {  // an observer breaks nothing
+  }
+}
+
+}  // namespace detail
+
+MemcachedClient::MemcachedClient(std::string_view servers, ClientOptions options)
+    : backend_(std::make_shared<detail::Backend>(servers, checked(options))) {}
+
+MemcachedClient::~MemcachedClient() = default;
+MemcachedClient::MemcachedClient(const MemcachedClient&) noexcept = default;
+MemcachedClient& MemcachedClient::operator=(const MemcachedClient&) noexcept = default;
+
+MemcachedClient MemcachedClient::from_environment() {
+  static std::mutex mutex;
+  static auto& clients = *new std::map<std::string, MemcachedClient, std::less<>>;
+  const char* variable = std::getenv("MEMCACHEDLOCK_SERVERS");
+  const std::string servers = variable != nullptr ? variable : "127.0.0.1:11211";
+  const std::lock_guard lock(mutex);
+  const auto known = clients.find(servers);
+  if (known != clients.end()) return known->second;
+  return clients.emplace(servers, MemcachedClient(servers)).first->second;
+}
+
+const std::vector<ServerAddress>& MemcachedClient::servers() const noexcept {
+  return backend_->addresses();
+}
+
+const ClientOptions& MemcachedClient::options() const noexcept { return backend_->options(); }
+
+const ServerAddress& MemcachedClient::server_of(std::string_view key,
+                                                std::string_view scope) const {
+  return backend_->server_of(Key(options().prefix, scope, key)).address();
+}
+
+}  // namespace memcachedlock

@@ -1,0 +1,189 @@
+#include "connection.hpp"
+
+#include <fmt/format.h>
+#include <libmemcached-1.0/memcached.h>
+
+#include <algorithm>
+#include <array>
+#include <ctime>
+
+namespace memcachedlock::detail {
+
+namespace {
+
+// An absolute time long ago (30 days and a second into 1970): `cas` with it removes the item.
+constexpr std::time_t in_the_past = 2'592'001;
+
+void set(memcached_st* handle, memcached_behavior_t behavior, std::uint64_t value) {
+  if (const auto code = memcached_behavior_set(handle, behavior, value); memcached_failed(code)) {
+    throw std::invalid_argument(fmt::format("libmemcached: {}", memcached_strerror(handle, code)));
+  }
+}
+
+/// No replies while it lives.
+class NoReply {
+ public:
+  explicit NoReply(memcached_st* handle) : handle_(handle) {
+    set(handle_, MEMCACHED_BEHAVIOR_NOREPLY, 1);
+  }
+  ~NoReply() { memcached_behavior_set(handle_, MEMCACHED_BEHAVIOR_NOREPLY, 0); }
+  NoReply(const NoReply&) = delete;
+  NoReply& operator=(const NoReply&) = delete;
+
+ private:
+  memcached_st* handle_;
+};
+
+class Result {
+ public:
+  explicit Result(memcached_st* handle) { memcached_result_create(handle, &result_); }
+  ~Result() { memcached_result_free(&result_); }
+  Result(const Result&) = delete;
+  Result& operator=(const Result&) = delete;
+  memcached_result_st* get() { return &result_; }
+
+ private:
+  memcached_result_st result_{};
+};
+
+}  // namespace
+
+void Connection::Free::operator()(memcached_st* handle) const noexcept { memcached_free(handle); }
+
+Connection::Connection(const ServerAddress& server, const ClientOptions& options)
+    : handle_(memcached_create(nullptr)),
+      limit_(options.operation_timeout),
+      connect_limit_(options.connect_timeout) {
+  memcached_st* handle = handle_.get();
+  if (handle == nullptr) throw std::bad_alloc();
+  set(handle, MEMCACHED_BEHAVIOR_BINARY_PROTOCOL, options.protocol == Protocol::binary ? 1 : 0);
+  set(handle, MEMCACHED_BEHAVIOR_SUPPORT_CAS, 1);
+  set(handle, MEMCACHED_BEHAVIOR_TCP_NODELAY, 1);
+  set(handle, MEMCACHED_BEHAVIOR_TCP_KEEPALIVE, 1);
+  set(handle, MEMCACHED_BEHAVIOR_CONNECT_TIMEOUT,
+      static_cast<std::uint64_t>(options.connect_timeout.count()));
+  set(handle, MEMCACHED_BEHAVIOR_POLL_TIMEOUT,
+      static_cast<std::uint64_t>(options.operation_timeout.count()));
+  if (!options.sasl_user.empty()) {
+    memcached_set_sasl_auth_data(handle, options.sasl_user.c_str(), options.sasl_password.c_str());
+  }
+  const auto code = server.is_unix_socket()
+                        ? memcached_server_add_unix_socket(handle, server.host.c_str())
+                        : memcached_server_add(handle, server.host.c_str(), server.port);
+  if (memcached_failed(code)) fail(code, false);
+}
+
+void Connection::set_limit(std::chrono::milliseconds limit) {
+  if (limit == limit_) return;
+  limit_ = limit;
+  set(handle_.get(), MEMCACHED_BEHAVIOR_POLL_TIMEOUT, static_cast<std::uint64_t>(limit.count()));
+  set(handle_.get(), MEMCACHED_BEHAVIOR_CONNECT_TIMEOUT,
+      static_cast<std::uint64_t>(std::min(limit, connect_limit_).count()));
+}
+
+void Connection::fail(int code_number, bool sent) {
+  const auto code = static_cast<memcached_return_t>(code_number);
+  const char* last = memcached_last_error_message(handle_.get());
+  const std::string what = last != nullptr ? last : memcached_strerror(handle_.get(), code);
+  using Kind = Failure::Kind;
+  switch (code) {
+    case MEMCACHED_TIMEOUT:
+      throw Failure(Kind::timeout, sent, fmt::format("no answer within {} ms", limit_.count()));
+    case MEMCACHED_CONNECTION_FAILURE:
+    case MEMCACHED_HOST_LOOKUP_FAILURE:
+    case MEMCACHED_CONNECTION_SOCKET_CREATE_FAILURE:
+    case MEMCACHED_FAIL_UNIX_SOCKET:
+    case MEMCACHED_ERRNO:
+    case MEMCACHED_SERVER_MARKED_DEAD:
+    case MEMCACHED_SERVER_TEMPORARILY_DISABLED:
+    case MEMCACHED_WRITE_FAILURE:
+    case MEMCACHED_UNKNOWN_READ_FAILURE:
+    case MEMCACHED_PARTIAL_READ:
+      throw Failure(Kind::disconnected, sent, what);
+    case MEMCACHED_AUTH_PROBLEM:
+    case MEMCACHED_AUTH_FAILURE:
+    case MEMCACHED_AUTH_CONTINUE:
+      throw Failure(
+          Kind::refused, false,
+          fmt::format("the login was refused ({}); check sasl_user and sasl_password", what));
+    default:
+      throw Failure(Kind::refused, sent, what);
+  }
+}
+
+View Connection::read(std::string_view key, std::string_view epoch_key) {
+  memcached_st* handle = handle_.get();
+  const std::array<const char*, 2> keys{key.data(), epoch_key.data()};
+  const std::array<std::size_t, 2> lengths{key.size(), epoch_key.size()};
+  const std::size_t count = key == epoch_key ? 1 : 2;
+  auto code = memcached_mget(handle, keys.data(), lengths.data(), count);
+  if (memcached_failed(code)) fail(code, true);
+
+  View view;
+  Result result(handle);
+  for (;;) {
+    const memcached_result_st* found = memcached_fetch_result(handle, result.get(), &code);
+    if (found == nullptr) break;
+    if (code != MEMCACHED_SUCCESS) fail(code, true);
+    const std::string_view name(memcached_result_key_value(found),
+                                memcached_result_key_length(found));
+    Item item{std::string(memcached_result_value(found), memcached_result_length(found)),
+              memcached_result_cas(found)};
+    if (name == key) {
+      view.lock = std::move(item);
+    } else if (name == epoch_key) {
+      view.epoch = std::move(item);
+    } else {
+      throw Failure(Failure::Kind::refused, true, "the server answered with another key");
+    }
+  }
+  if (code != MEMCACHED_SUCCESS && code != MEMCACHED_END && code != MEMCACHED_NOTFOUND) {
+    fail(code, true);
+  }
+  return view;
+}
+
+View Connection::add_and_read(std::string_view key, std::string_view epoch_key,
+                              std::string_view value, std::uint32_t ttl) {
+  memcached_st* handle = handle_.get();
+  {
+    const NoReply quiet(handle);
+    const auto code = memcached_add(handle, key.data(), key.size(), value.data(), value.size(),
+                                    static_cast<std::time_t>(ttl), 0);
+    if (memcached_failed(code)) fail(code, true);
+  }
+  return read(key, epoch_key);
+}
+
+View Connection::cas_and_read(std::string_view key, std::string_view epoch_key,
+                              std::string_view value, std::uint32_t ttl, std::uint64_t cas) {
+  memcached_st* handle = handle_.get();
+  {
+    const NoReply quiet(handle);
+    const auto code = memcached_cas(handle, key.data(), key.size(), value.data(), value.size(),
+                                    static_cast<std::time_t>(ttl), 0, cas);
+    if (memcached_failed(code)) fail(code, true);
+  }
+  return read(key, epoch_key);
+}
+
+Removal Connection::remove_if(std::string_view key, std::uint64_t cas) {
+  const auto code =
+      memcached_cas(handle_.get(), key.data(), key.size(), "", 0, in_the_past, 0, cas);
+  switch (code) {
+    case MEMCACHED_SUCCESS:
+      return Removal::removed;
+    case MEMCACHED_DATA_EXISTS:
+      return Removal::changed;
+    case MEMCACHED_NOTFOUND:
+      return Removal::absent;
+    default:
+      fail(code, true);
+  }
+}
+
+void Connection::remove(std::string_view key) {
+  memcached_delete(handle_.get(), key.data(), key.size(), 0);
+}
+
+}  // namespace memcachedlock::detail

@@ -1,0 +1,75 @@
+// One connection to one memcached: the commands that a lock needs, each one round trip. The only
+// code that speaks to libmemcached, but for the ring in client.cpp.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+
+#include "memcachedlock/client.hpp"
+
+struct memcached_st;
+
+namespace memcachedlock::detail {
+
+struct Item {
+  std::string value;
+  std::uint64_t cas = 0;
+};
+
+/// What was at two keys of one server at one moment.
+struct View {
+  std::optional<Item> lock;
+  std::optional<Item> epoch;
+};
+
+enum class Removal { removed, changed, absent };
+
+/// A request that failed. The connection must not be used again: a late reply may still come.
+struct Failure : std::runtime_error {
+  enum class Kind {
+    timeout,       // no answer within the limit
+    disconnected,  // refused, unknown host, closed
+    refused        // answered, but not as memcached should
+  };
+  Failure(Kind what_kind, bool sent, const std::string& what)
+      : std::runtime_error(what), kind(what_kind), may_have_landed(sent) {}
+  Kind kind;
+  bool may_have_landed;
+};
+
+/// Used by one thread at a time.
+class Connection {
+ public:
+  Connection(const ServerAddress& server, const ClientOptions& options);
+
+  /// The longest wait of each step of the next requests.
+  void set_limit(std::chrono::milliseconds limit);
+
+  /// `add` without a reply, then `gets` of both keys: the server runs them in this order, so the
+  /// value that comes back tells who holds the lock, and with which CAS id.
+  View add_and_read(std::string_view key, std::string_view epoch_key, std::string_view value,
+                    std::uint32_t ttl);
+  View cas_and_read(std::string_view key, std::string_view epoch_key, std::string_view value,
+                    std::uint32_t ttl, std::uint64_t cas);
+  View read(std::string_view key, std::string_view epoch_key);
+  Removal remove_if(std::string_view key, std::uint64_t cas);
+  /// Only for servers without compare-and-swap, where nothing else takes an item away.
+  void remove(std::string_view key);
+
+ private:
+  struct Free {
+    void operator()(memcached_st* handle) const noexcept;
+  };
+  [[noreturn]] void fail(int code, bool sent);
+
+  std::unique_ptr<memcached_st, Free> handle_;
+  std::chrono::milliseconds limit_;
+  std::chrono::milliseconds connect_limit_;
+};
+
+}  // namespace memcachedlock::detail

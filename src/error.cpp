@@ -1,0 +1,22 @@
+#include "memcachedlock/error.hpp"
+
+#include <utility>
+
+namespace memcachedlock {
+
+Error::Error(const std::string& what, std::string key, std::string server)
+    : std::runtime_error("memcachedlock: " + what),
+      key_(std::move(key)),
+      server_(std::move(server)) {}
+
+// Out of line, so that each type has one home for its vtable and is caught across libraries.
+Error::~Error() = default;
+Unavailable::~Unavailable() = default;
+ServerError::~ServerError() = default;
+LeaseLost::~LeaseLost() = default;
+InvalidKey::~InvalidKey() = default;
+InvalidServers::~InvalidServers() = default;
+InvalidOption::~InvalidOption() = default;
+Cancelled::~Cancelled() = default;
+
+}  // namespace memcachedlock

@@ -1,0 +1,68 @@
+#include "memcachedlock/observer.hpp"
+
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <utility>
+
+namespace memcachedlock {
+
+std::string_view to_string(EventKind kind) noexcept {
+  switch (kind) {
+    case EventKind::acquired:
+      return "acquired";
+    case EventKind::contended:
+      return "contended";
+    case EventKind::released:
+      return "released";
+    case EventKind::extended:
+      return "extended";
+    case EventKind::lost:
+      return "lost";
+    case EventKind::reserved:
+      return "reserved";
+    case EventKind::conflict:
+      return "conflict";
+    case EventKind::retried:
+      return "retried";
+    case EventKind::unavailable:
+      return "unavailable";
+    case EventKind::proceeded_unlocked:
+      return "proceeded_unlocked";
+    case EventKind::restart_seen:
+      return "restart_seen";
+  }
+  return "unknown";
+}
+
+Observer::~Observer() = default;
+
+LogObserver::LogObserver()
+    : sink_([](std::string_view line) {
+        // One call: lines of several threads and processes stay whole.
+        std::fwrite(line.data(), 1, line.size(), stderr);
+      }) {}
+
+LogObserver::LogObserver(std::function<void(std::string_view)> sink) : sink_(std::move(sink)) {}
+LogObserver::~LogObserver() = default;
+
+void LogObserver::on_event(const Event& event) {
+  using Milliseconds = std::chrono::duration<double, std::milli>;
+  std::string line = fmt::format("memcachedlock {}", to_string(event.kind));
+  if (!event.key.empty()) line += fmt::format(" key=\"{}\"", event.key);
+  if (!event.scope.empty()) line += fmt::format(" scope=\"{}\"", event.scope);
+  line += fmt::format(" server={}", event.server);
+  if (event.token) line += fmt::format(" token={}", event.token.to_string());
+  if (event.attempt != 0) line += fmt::format(" attempt={}", event.attempt);
+  if (event.duration.count() != 0) {
+    line += fmt::format(" ms={:.3f}", Milliseconds(event.duration).count());
+  }
+  if (!event.detail.empty()) line += fmt::format(" detail=\"{}\"", event.detail);
+  for (char& c : line) {
+    if (c == '\n' || c == '\r') c = ' ';
+  }
+  line += '\n';
+  sink_(line);
+}
+
+}  // namespace memcachedlock

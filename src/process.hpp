@@ -1,0 +1,63 @@
+// State that must not be shared with a forked child.
+#pragma once
+
+#include <atomic>
+#include <string>
+#include <utility>
+
+namespace memcachedlock::detail {
+
+/// Changes in a child after fork.
+unsigned process_generation() noexcept;
+
+/// A T that a forked child finds new. The parent's is left where it is, untouched: its mutexes may
+/// be locked by threads that the child does not have, its sockets are the parent's.
+template <class T>
+class PerProcess {
+ public:
+  PerProcess() = default;
+  PerProcess(const PerProcess&) = delete;
+  PerProcess& operator=(const PerProcess&) = delete;
+  ~PerProcess() {
+    Node* node = node_.load(std::memory_order_acquire);
+    if (node != nullptr && node->generation == process_generation()) delete node;
+  }
+
+  template <class... Args>
+  T& get(const Args&... args) {
+    const unsigned generation = process_generation();
+    Node* node = node_.load(std::memory_order_acquire);
+    while (node == nullptr || node->generation != generation) {
+      auto* fresh = new Node(generation, node, args...);
+      if (node_.compare_exchange_strong(node, fresh, std::memory_order_acq_rel))
+        return fresh->value;
+      delete fresh;
+    }
+    return node->value;
+  }
+
+  /// Null when this process has not used it.
+  T* find() noexcept {
+    Node* node = node_.load(std::memory_order_acquire);
+    return node != nullptr && node->generation == process_generation() ? &node->value : nullptr;
+  }
+
+ private:
+  struct Node {
+    template <class... Args>
+    Node(unsigned made_in, Node* before, const Args&... args)
+        : generation(made_in), parent(before), value(args...) {}
+    unsigned generation;
+    Node* parent;  // keeps it reachable for leak checkers
+    T value;
+  };
+  std::atomic<Node*> node_{nullptr};
+};
+
+/// 128 random bits of this process in hex, then a number: no two acquisitions share it.
+std::string next_token();
+
+/// "host:pid", one word, for people who look at a record.
+const std::string& holder_description();
+
+}  // namespace memcachedlock::detail

@@ -1,0 +1,260 @@
+#include "server.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "memcachedlock/error.hpp"
+
+namespace memcachedlock::detail {
+
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::nanoseconds;
+
+// How far the wall clocks of two hosts may differ before an epoch's age is misjudged.
+constexpr milliseconds clock_skew{1'000};
+
+nanoseconds wall_clock() { return std::chrono::system_clock::now().time_since_epoch(); }
+nanoseconds clock_offset() { return wall_clock() - Clock::now().time_since_epoch(); }
+
+}  // namespace
+
+std::uint32_t ttl_of(milliseconds lease) {
+  return static_cast<std::uint32_t>(std::chrono::ceil<std::chrono::seconds>(lease).count() + 1);
+}
+
+/// A connection while one thread uses it; back to the pool unless it broke.
+class Server::Loan {
+ public:
+  Loan(Server& server, std::string_view key) : pool_(server.pool_.get()) {
+    const auto deadline = Clock::now() + server.options_.operation_timeout;
+    const MutexLock lock(pool_.mutex);
+    while (pool_.idle.empty() && pool_.made >= server.options_.connections) {
+      if (pool_.freed.wait_until(pool_.mutex, deadline) == std::cv_status::timeout &&
+          pool_.idle.empty() && pool_.made >= server.options_.connections) {
+        throw Unavailable(
+            fmt::format("{}: all {} connections were in use for {} ms; raise "
+                        "ClientOptions::connections or look why the server is slow",
+                        server.name_, pool_.made, server.options_.operation_timeout.count()),
+            std::string(key), server.name_);
+      }
+    }
+    if (!pool_.idle.empty()) {
+      connection_ = std::move(pool_.idle.back());
+      pool_.idle.pop_back();
+      used_before_ = true;
+      return;
+    }
+    connection_ = std::make_unique<Connection>(server.address_, server.options_);
+    ++pool_.made;
+  }
+
+  ~Loan() {
+    {
+      const MutexLock lock(pool_.mutex);
+      if (connection_ != nullptr) {
+        pool_.idle.push_back(std::move(connection_));
+      } else {
+        --pool_.made;
+      }
+    }
+    pool_.freed.notify_one();
+  }
+  Loan(const Loan&) = delete;
+  Loan& operator=(const Loan&) = delete;
+
+  Connection& operator*() { return *connection_; }
+  [[nodiscard]] bool used_before() const noexcept { return used_before_; }
+  void discard() { connection_.reset(); }
+  /// The server has gone: what else is idle is broken too.
+  void discard_idle() {
+    std::vector<std::unique_ptr<Connection>> broken;
+    const MutexLock lock(pool_.mutex);
+    pool_.made -= pool_.idle.size();
+    broken.swap(pool_.idle);
+  }
+
+ private:
+  Pool& pool_;
+  std::unique_ptr<Connection> connection_;
+  bool used_before_ = false;
+};
+
+Server::Server(ServerAddress address, const ClientOptions& options)
+    : address_(std::move(address)),
+      name_(address_.to_string()),
+      options_(options),
+      epoch_key_(Key::epoch_item(options.prefix)),
+      clock_offset_(clock_offset()) {}
+
+void Server::raise(const Failure& failure, std::string_view key) const {
+  if (failure.kind == Failure::Kind::refused) {
+    throw ServerError(fmt::format("{} does not answer as memcached does: {}; check the address and "
+                                  "ClientOptions::protocol (key \"{}\")",
+                                  name_, failure.what(), key),
+                      std::string(key), name_);
+  }
+  throw Unavailable(fmt::format("{} is unavailable: {}; check that memcached runs there and that "
+                                "the network lets it through (key \"{}\")",
+                                name_, failure.what(), key),
+                    std::string(key), name_);
+}
+
+template <class Request>
+auto Server::ask(std::string_view key, milliseconds limit, Request&& request) {
+  for (bool again = false;; again = true) {
+    Loan loan(*this, key);
+    try {
+      (*loan).set_limit(std::clamp(limit, milliseconds(1), options_.operation_timeout));
+      return request(*loan);
+    } catch (const Failure& failure) {
+      loan.discard();
+      if (failure.kind != Failure::Kind::disconnected || !loan.used_before() || again) {
+        raise(failure, key);
+      }
+      loan.discard_idle();
+    } catch (...) {
+      loan.discard();
+      throw;
+    }
+  }
+}
+
+View Server::add_and_read(const Key& key, std::string_view value, milliseconds lease) {
+  return ask(key.text(), options_.operation_timeout, [&](Connection& connection) {
+    return connection.add_and_read(key.item(), epoch_key_, value, ttl_of(lease));
+  });
+}
+
+View Server::cas_and_read(const Key& key, std::string_view value, milliseconds lease,
+                          std::uint64_t cas, milliseconds limit) {
+  return ask(key.text(), limit, [&](Connection& connection) {
+    return connection.cas_and_read(key.item(), epoch_key_, value, ttl_of(lease), cas);
+  });
+}
+
+View Server::read(const Key& key) {
+  return ask(key.text(), options_.operation_timeout,
+             [&](Connection& connection) { return connection.read(key.item(), epoch_key_); });
+}
+
+Removal Server::remove_if(const Key& key, std::uint64_t cas) {
+  bool sent = false;
+  return ask(key.text(), options_.operation_timeout, [&](Connection& connection) {
+    const bool before = std::exchange(sent, true);
+    const Removal removal = connection.remove_if(key.item(), cas);
+    // Sent a second time: the first may have removed it already.
+    return before && removal == Removal::absent ? Removal::removed : removal;
+  });
+}
+
+Admission Server::prepare(const Key& key, milliseconds lease, RestartGuard guard) {
+  Memory& memory = memory_.get();
+  {
+    const MutexLock lock(memory.mutex);
+    if (memory.epoch != 0) {
+      return decide(memory, Epoch{memory.epoch, memory.longest_lease}, guard);
+    }
+  }
+  return admit(key, read(key).epoch, lease, guard);
+}
+
+Admission Server::admit(const Key& key, const std::optional<Item>& item, milliseconds lease,
+                        RestartGuard guard) {
+  Memory& memory = memory_.get();
+  Admission admission;
+  std::optional<milliseconds> restart;
+  {
+    const MutexLock lock(memory.mutex);
+    const Epoch epoch = settle(memory, item, lease);
+    if (epoch.number != memory.epoch) {
+      memory.follows_another = memory.epoch != 0;
+      memory.epoch = memory.highest = epoch.number;
+      memory.first_seen = Clock::now();
+      if (memory.follows_another) restart = memory.longest_lease;
+    }
+    admission = decide(memory, epoch, guard);
+  }
+  if (restart && options_.observer) {
+    Event event;
+    event.kind = EventKind::restart_seen;
+    event.server = name_;
+    event.duration = *restart;
+    event.token = FencingToken{admission.epoch, 0};
+    try {
+      options_.observer->on_event(event);
+    } catch (...) {  // an observer breaks nothing
+    }
+  }
+  (void)key;
+  return admission;
+}
+
+/// The epoch item as it must be: there, no lower than any seen, its longest lease no shorter than
+/// any known. No request where it is so already.
+Epoch Server::settle(Memory& memory, std::optional<Item> item, milliseconds lease) {
+  constexpr int most_tries = 8;  // each failed one means that another client changed it
+  for (int tries = 0; tries < most_tries; ++tries) {
+    if (item && item->cas == 0) {
+      throw ServerError(fmt::format("{} runs without compare-and-swap, so locks could not be "
+                                    "released safely: start memcached without -C (--disable-cas)",
+                                    name_),
+                        {}, name_);
+    }
+    const std::optional<Epoch> found = item ? Epoch::parse(item->value) : std::nullopt;
+    memory.longest_lease =
+        std::max({memory.longest_lease, lease, found ? found->longest_lease : milliseconds(0)});
+    if (found && found->number >= memory.highest && found->longest_lease >= memory.longest_lease) {
+      return *found;
+    }
+    Epoch wanted{found ? found->number : 0, memory.longest_lease};
+    if (!found || found->number < memory.highest) {
+      wanted.number =
+          std::max(static_cast<std::uint64_t>(wall_clock().count()), memory.highest + 1);
+    }
+    const bool created = !item;
+    const View view = ask(epoch_key_, options_.operation_timeout, [&](Connection& connection) {
+      constexpr std::uint32_t forever = 0;
+      return created ? connection.add_and_read(epoch_key_, epoch_key_, wanted.encode(), forever)
+                     : connection.cas_and_read(epoch_key_, epoch_key_, wanted.encode(), forever,
+                                               item->cas);
+    });
+    item = view.lock;
+    if (created && item && item->cas == 0) {
+      ask(epoch_key_, options_.operation_timeout, [&](Connection& connection) {
+        connection.remove(epoch_key_);  // leave such a server as it was
+        return 0;
+      });
+    }
+  }
+  throw ServerError(fmt::format("{} does not keep what it is given: is its memory full (-M), or "
+                                "are its items evicted at once? Give it more memory (-m)",
+                                name_),
+                    {}, name_);
+}
+
+Admission Server::decide(const Memory& memory, const Epoch& epoch, RestartGuard guard) const {
+  Admission admission{true, epoch.number, {}};
+  const bool guarded =
+      guard == RestartGuard::strict || (guard == RestartGuard::known && memory.follows_another);
+  if (!guarded) return admission;
+
+  // A lease given before the restart ends within the longest one after it. The epoch's age by
+  // the wall clock counts only while that clock has not been set.
+  const auto now = Clock::now();
+  Clock::time_point open_at = memory.first_seen + memory.longest_lease;
+  const nanoseconds drift = std::chrono::abs(clock_offset() - clock_offset_);
+  if (drift < clock_skew) {
+    const nanoseconds age = wall_clock() - nanoseconds(epoch.number);
+    const nanoseconds left = memory.longest_lease + clock_skew - age;
+    open_at = std::min(open_at, now + left);
+  }
+  admission.open = now >= open_at;
+  admission.retry_at = open_at;
+  return admission;
+}
+
+}  // namespace memcachedlock::detail

@@ -1,0 +1,95 @@
+// One server: its pool of connections, and what is known of its epoch.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "annotations.hpp"
+#include "connection.hpp"
+#include "memcachedlock/client.hpp"
+#include "memcachedlock/key.hpp"
+#include "memcachedlock/options.hpp"
+#include "process.hpp"
+#include "record.hpp"
+
+namespace memcachedlock::detail {
+
+using Clock = std::chrono::steady_clock;
+
+/// Whether a lease may be given, by what the epoch item says.
+struct Admission {
+  bool open = false;
+  std::uint64_t epoch = 0;       ///< for the fencing token
+  Clock::time_point retry_at{};  ///< where it is not open: when it will be
+};
+
+/// Thread safe. Every request waits at most `operation_timeout` for a free connection and as long
+/// for each of its own steps, and throws Unavailable or ServerError, which name key and server. A
+/// connection that sat idle while the server restarted is replaced and the request sent again,
+/// once; that is why all requests are such that a second sending does no harm.
+class Server {
+ public:
+  Server(ServerAddress address, const ClientOptions& options);
+
+  [[nodiscard]] const ServerAddress& address() const noexcept { return address_; }
+  [[nodiscard]] const std::string& name() const noexcept { return name_; }
+
+  View add_and_read(const Key& key, std::string_view value, std::chrono::milliseconds lease);
+  View cas_and_read(const Key& key, std::string_view value, std::chrono::milliseconds lease,
+                    std::uint64_t cas, std::chrono::milliseconds limit);
+  View read(const Key& key);
+  Removal remove_if(const Key& key, std::uint64_t cas);
+
+  /// To be asked before the first record is sent to a server: reads the epoch where it is not
+  /// known yet. No request otherwise.
+  Admission prepare(const Key& key, std::chrono::milliseconds lease, RestartGuard guard);
+  /// To be asked with the epoch item that came back with a record. Makes the item where there is
+  /// none, and raises its longest lease where it must.
+  Admission admit(const Key& key, const std::optional<Item>& item, std::chrono::milliseconds lease,
+                  RestartGuard guard);
+
+ private:
+  struct Pool {
+    Mutex mutex;
+    std::condition_variable_any freed;
+    std::vector<std::unique_ptr<Connection>> idle MCL_GUARDED_BY(mutex);
+    std::size_t made MCL_GUARDED_BY(mutex) = 0;
+  };
+  class Loan;
+  struct Memory {
+    Mutex mutex;
+    std::uint64_t epoch MCL_GUARDED_BY(mutex) = 0;
+    std::uint64_t highest MCL_GUARDED_BY(mutex) = 0;
+    std::chrono::milliseconds longest_lease MCL_GUARDED_BY(mutex){0};
+    Clock::time_point first_seen MCL_GUARDED_BY(mutex){};
+    bool follows_another MCL_GUARDED_BY(mutex) = false;  // we knew an earlier epoch
+  };
+
+  template <class Request>
+  auto ask(std::string_view key, std::chrono::milliseconds limit, Request&& request);
+  [[noreturn]] void raise(const Failure& failure, std::string_view key) const;
+  Epoch settle(Memory& memory, std::optional<Item> item, std::chrono::milliseconds lease)
+      MCL_REQUIRES(memory.mutex);
+  Admission decide(const Memory& memory, const Epoch& epoch, RestartGuard guard) const
+      MCL_REQUIRES(memory.mutex);
+
+  const ServerAddress address_;
+  const std::string name_;
+  const ClientOptions& options_;
+  const std::string epoch_key_;
+  const std::chrono::nanoseconds clock_offset_;  // of the wall clock when we began
+  PerProcess<Pool> pool_;
+  PerProcess<Memory> memory_;
+};
+
+/// In whole seconds, as memcached counts: an item lives up to one less than it was told.
+std::uint32_t ttl_of(std::chrono::milliseconds lease);
+
+}  // namespace memcachedlock::detail

@@ -1,0 +1,101 @@
+// One holding of a lock: acquired, extended, lost, released. What Lock, RLock and ZLock share.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <variant>
+
+#include "backend.hpp"
+#include "keeper.hpp"
+#include "memcachedlock/key.hpp"
+#include "memcachedlock/lease.hpp"
+#include "memcachedlock/options.hpp"
+#include "record.hpp"
+
+namespace memcachedlock::detail {
+
+/// Thread safe. It is held from its making until release(), the loss of its lease, or a fork (in
+/// the child). Once lost it stays lost.
+class Tenure final : public Keeper::Task, public std::enable_shared_from_this<Tenure> {
+ public:
+  struct Contended {};
+  struct Guarded {
+    Clock::time_point until;
+  };
+  using Attempt = std::variant<std::shared_ptr<Tenure>, Contended, Guarded>;
+
+  /// One request for the lock (two at first contact with a server). The lease counts from before
+  /// it was sent. Throws Unavailable, ServerError.
+  static Attempt acquire(std::shared_ptr<Backend> backend, const Key& key,
+                         const LockOptions& options, const OwnerId& owner);
+
+  Tenure(std::shared_ptr<Backend> backend, const Key& key, const LockOptions& options,
+         const OwnerId& owner, Record record, std::string token, const Item& item,
+         std::uint64_t epoch, Clock::time_point deadline);
+
+  /// False when the lease is lost. Throws Unavailable; the lease then runs on as it was.
+  bool extend(std::chrono::milliseconds lease, std::chrono::milliseconds limit);
+  Release release();
+  /// Held for its owner, but by nobody, for `time`.
+  void reserve(std::chrono::milliseconds time);
+  /// Held again, for a full lease. False when somebody else has it or may have it.
+  bool resume();
+  void start_renewal();
+
+  [[nodiscard]] bool owns() const;
+  [[nodiscard]] bool is_reserved() const { return state_.load() == State::reserved; }
+  [[nodiscard]] std::chrono::milliseconds remaining() const;
+  [[nodiscard]] FencingToken fencing_token() const noexcept { return fence_; }
+  [[nodiscard]] std::stop_token lost();
+  [[nodiscard]] Clock::time_point since() const noexcept { return since_; }
+  [[nodiscard]] Server& server() const noexcept { return server_; }
+  [[nodiscard]] std::chrono::milliseconds lease() const noexcept { return lease_; }
+
+  void notify(EventKind kind, std::chrono::nanoseconds duration = {}, std::string_view detail = {},
+              int attempt = 0) const;
+
+  std::optional<Clock::time_point> on_time(std::chrono::milliseconds limit) override;
+
+  unsigned holds = 0;  // how often its owner is inside; guarded by the owners' table
+
+ private:
+  enum class State { held, reserved, lost, over };
+  enum class Write { done, lost };
+
+  Write write(bool reserved, std::chrono::milliseconds lease, std::chrono::milliseconds limit)
+      MCL_REQUIRES(mutex_);
+  Release take_away() MCL_REQUIRES(mutex_);
+  void lapse();
+  void announce_loss();
+  [[nodiscard]] Clock::time_point watch_until() const;
+
+  const std::shared_ptr<Backend> backend_;
+  Server& server_;
+  const Key key_;
+  const std::string scope_;
+  const OwnerId owner_;
+  const std::chrono::milliseconds lease_;
+  const std::string token_;
+  const FencingToken fence_;
+  const Clock::time_point since_;
+  const unsigned generation_;
+
+  mutable Mutex mutex_;  // one request for this holding at a time
+  Record record_ MCL_GUARDED_BY(mutex_);
+  std::uint64_t cas_ MCL_GUARDED_BY(mutex_);
+  std::uint64_t writes_ MCL_GUARDED_BY(mutex_) = 0;
+  std::atomic<State> state_{State::held};
+  std::atomic<Clock::time_point> deadline_;
+  std::atomic<bool> renewing_{false};
+  Clock::time_point next_renewal_ MCL_GUARDED_BY(mutex_){};
+
+  mutable Mutex stop_mutex_;
+  std::optional<std::stop_source> stop_ MCL_GUARDED_BY(stop_mutex_);
+  bool announced_ MCL_GUARDED_BY(stop_mutex_) = false;
+};
+
+}  // namespace memcachedlock::detail

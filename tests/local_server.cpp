@@ -1,0 +1,183 @@
+#include "local_server.hpp"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdlib>
+#include <cstring>
+#include <iostream>
+#include <stdexcept>
+#include <thread>
+
+namespace {
+
+sockaddr_in loopback(int port) {
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  address.sin_port = htons(static_cast<std::uint16_t>(port));
+  return address;
+}
+
+int free_port() {
+  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in address = loopback(0);
+  socklen_t length = sizeof address;
+  if (bind(fd, reinterpret_cast<sockaddr*>(&address), length) != 0 ||
+      getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length) != 0) {
+    throw std::runtime_error("no free port");
+  }
+  close(fd);
+  return ntohs(address.sin_port);
+}
+
+}  // namespace
+
+bool eventually(const std::function<bool()>& condition) {
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  while (!condition()) {
+    if (std::chrono::steady_clock::now() > end) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+  return true;
+}
+
+pid_t in_child(const std::function<bool()>& body) {
+  const pid_t child = fork();
+  if (child != 0) return child;
+  int status = 1;
+  try {
+    status = body() ? 0 : 1;
+  } catch (const std::exception& error) {
+    std::cerr << "in a child: " << error.what() << '\n';
+  }
+  _exit(status);
+}
+
+bool ended_well(pid_t child) {
+  int status = 0;
+  return waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+LocalServer::LocalServer(std::vector<std::string> arguments, Listen listen)
+    : arguments_(std::move(arguments)), listen_(listen) {
+  if (listen_ == Listen::unix_socket) {
+    std::string name = "/tmp/memcachedlock-test-XXXXXX";
+    if (mkdtemp(name.data()) == nullptr) throw std::runtime_error("no directory for a socket");
+    directory_ = name;
+  }
+  // Between the choice of a port and memcached's bind, another may take it: then another port.
+  for (int tries = 0; tries < 10; ++tries) {
+    if (listen_ == Listen::tcp) port_ = free_port();
+    try {
+      start();
+      return;
+    } catch (const std::runtime_error&) {
+      if (tries == 9) throw;
+    }
+  }
+}
+
+LocalServer::~LocalServer() {
+  stop();
+  if (!directory_.empty()) {
+    unlink((directory_ + "/m.sock").c_str());
+    rmdir(directory_.c_str());
+  }
+}
+
+std::string LocalServer::address() const {
+  return listen_ == Listen::tcp ? "127.0.0.1:" + std::to_string(port_) : directory_ + "/m.sock";
+}
+
+void LocalServer::start() {
+  std::vector<std::string> words{"memcached", "-u", "root"};
+  if (listen_ == Listen::tcp) {
+    words.insert(words.end(), {"-l", "127.0.0.1", "-p", std::to_string(port_), "-U", "0"});
+  } else {
+    words.insert(words.end(), {"-s", address()});
+  }
+  words.insert(words.end(), arguments_.begin(), arguments_.end());
+  std::vector<char*> argv;
+  for (std::string& word : words) argv.push_back(word.data());
+  argv.push_back(nullptr);
+
+  const pid_t parent = getpid();
+  pid_ = fork();
+  if (pid_ == 0) {
+    (void)parent;
+    execvp(argv[0], argv.data());
+    _exit(127);
+  }
+  const bool up = eventually([&] {
+    if (waitpid(pid_, nullptr, WNOHANG) == pid_) {
+      pid_ = -1;
+      return true;
+    }
+    const int fd = connect_once();
+    if (fd >= 0) close(fd);
+    return fd >= 0;
+  });
+  if (!up || pid_ == -1) throw std::runtime_error("memcached did not start on " + address());
+}
+
+void LocalServer::stop() {
+  if (pid_ <= 0) return;
+  kill(pid_, SIGKILL);
+  waitpid(pid_, nullptr, 0);
+  pid_ = -1;
+}
+
+void LocalServer::pause() {
+  kill(pid_, SIGSTOP);
+  waitpid(pid_, nullptr, WUNTRACED);
+}
+
+void LocalServer::resume() { kill(pid_, SIGCONT); }
+
+int LocalServer::connect_once() const {
+  const int family = listen_ == Listen::tcp ? AF_INET : AF_UNIX;
+  const int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  int result = -1;
+  if (family == AF_INET) {
+    const sockaddr_in address = loopback(port_);
+    result = connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address);
+  } else {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    std::strncpy(address.sun_path, this->address().c_str(), sizeof address.sun_path - 1);
+    result = connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address);
+  }
+  if (result == 0) return fd;
+  close(fd);
+  return -1;
+}
+
+std::string LocalServer::ask(const std::string& command, const std::string& end) const {
+  const int fd = connect_once();
+  if (fd < 0) throw std::runtime_error("cannot connect to " + address());
+  const std::string line = command + "\r\n";
+  std::string answer;
+  if (send(fd, line.data(), line.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(line.size())) {
+    char buffer[4096];
+    while (answer.find(end) == std::string::npos) {
+      const ssize_t count = recv(fd, buffer, sizeof buffer, 0);
+      if (count <= 0) break;
+      answer.append(buffer, static_cast<std::size_t>(count));
+    }
+  }
+  close(fd);
+  return answer;
+}
+
+std::string LocalServer::get(const std::string& item) const {
+  const std::string answer = ask("get " + item, "END\r\n");
+  const auto start = answer.find("\r\n");
+  if (answer.rfind("VALUE ", 0) != 0) return {};
+  return answer.substr(start + 2, answer.rfind("\r\nEND") - start - 2);
+}
