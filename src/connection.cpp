@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <ctime>
+#include <system_error>
 
 namespace memcachedlock::detail {
 
@@ -53,7 +54,8 @@ void Connection::Free::operator()(memcached_st* handle) const noexcept { memcach
 Connection::Connection(const ServerAddress& server, const ClientOptions& options)
     : handle_(memcached_create(nullptr)),
       limit_(options.operation_timeout),
-      connect_limit_(options.connect_timeout) {
+      connect_limit_(options.connect_timeout),
+      log_in_(!options.sasl_user.empty()) {
   memcached_st* handle = handle_.get();
   if (handle == nullptr) throw std::bad_alloc();
   set(handle, MEMCACHED_BEHAVIOR_BINARY_PROTOCOL, options.protocol == Protocol::binary ? 1 : 0);
@@ -73,6 +75,16 @@ Connection::Connection(const ServerAddress& server, const ClientOptions& options
   if (memcached_failed(code)) fail(code, false);
 }
 
+void Connection::begin(std::chrono::milliseconds limit) {
+  set_limit(limit);
+  if (!log_in_) return;
+  // Connects with a request of its own: a later one would hide that the login was refused.
+  if (memcached_failed(memcached_version(handle_.get()))) {
+    fail(memcached_last_error(handle_.get()), false);
+  }
+  log_in_ = false;
+}
+
 void Connection::set_limit(std::chrono::milliseconds limit) {
   if (limit == limit_) return;
   limit_ = limit;
@@ -83,8 +95,9 @@ void Connection::set_limit(std::chrono::milliseconds limit) {
 
 void Connection::fail(int code_number, bool sent) {
   const auto code = static_cast<memcached_return_t>(code_number);
-  const char* last = memcached_last_error_message(handle_.get());
-  const std::string what = last != nullptr ? last : memcached_strerror(handle_.get(), code);
+  const int system = memcached_last_error_errno(handle_.get());
+  std::string what = memcached_strerror(handle_.get(), code);
+  if (system != 0) what += fmt::format(": {}", std::generic_category().message(system));
   using Kind = Failure::Kind;
   switch (code) {
     case MEMCACHED_TIMEOUT:

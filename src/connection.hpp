@@ -47,8 +47,8 @@ class Connection {
  public:
   Connection(const ServerAddress& server, const ClientOptions& options);
 
-  /// The longest wait of each step of the next requests.
-  void set_limit(std::chrono::milliseconds limit);
+  /// Before each request: the longest wait of each of its steps.
+  void begin(std::chrono::milliseconds limit);
 
   /// `add` without a reply, then `gets` of both keys: the server runs them in this order, so the
   /// value that comes back tells who holds the lock, and with which CAS id.
@@ -65,11 +65,13 @@ class Connection {
   struct Free {
     void operator()(memcached_st* handle) const noexcept;
   };
+  void set_limit(std::chrono::milliseconds limit);
   [[noreturn]] void fail(int code, bool sent);
 
   std::unique_ptr<memcached_st, Free> handle_;
   std::chrono::milliseconds limit_;
   std::chrono::milliseconds connect_limit_;
+  bool log_in_;
 };
 
 }  // namespace memcachedlock::detail

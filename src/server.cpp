@@ -97,10 +97,11 @@ void Server::raise(const Failure& failure, std::string_view key) const {
                                   name_, failure.what(), key),
                       std::string(key), name_);
   }
-  throw Unavailable(fmt::format("{} is unavailable: {}; check that memcached runs there and that "
-                                "the network lets it through (key \"{}\")",
-                                name_, failure.what(), key),
-                    std::string(key), name_);
+  throw Unavailable(
+      fmt::format("{} is unavailable: {}; check that memcached runs there, that "
+                  "the network lets it through, and whether it asks for a login (key \"{}\")",
+                  name_, failure.what(), key),
+      std::string(key), name_);
 }
 
 template <class Request>
@@ -108,7 +109,7 @@ auto Server::ask(std::string_view key, milliseconds limit, Request&& request) {
   for (bool again = false;; again = true) {
     Loan loan(*this, key);
     try {
-      (*loan).set_limit(std::clamp(limit, milliseconds(1), options_.operation_timeout));
+      (*loan).begin(std::clamp(limit, milliseconds(1), options_.operation_timeout));
       return request(*loan);
     } catch (const Failure& failure) {
       loan.discard();

@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 packages=(g++ clang libclang-rt-14-dev cmake ninja-build pkg-config memcached libmemcached-dev
-          libfmt-dev libssl-dev libgtest-dev libsqlite3-dev)
+          libfmt-dev libssl-dev libgtest-dev libsqlite3-dev sasl2-bin libsasl2-modules)
 missing=()
 for package in "${packages[@]}"; do
   dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
