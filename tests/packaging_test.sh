@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# packaging_test.sh SOURCE COMPILER static|shared: installs the library into an empty prefix and
+# builds a consumer against it with find_package and pkg-config; static: with add_subdirectory too.
+set -euo pipefail
+source=$1 compiler=$2 kind=$3
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+shared=$([ "$kind" = shared ] && echo ON || echo OFF)
+
+configure() { cmake -G Ninja -DCMAKE_CXX_COMPILER="$compiler" "$@" >/dev/null; }
+
+configure -S "$source" -B "$work/build" -DBUILD_SHARED_LIBS="$shared" \
+  -DCMAKE_INSTALL_PREFIX="$work/prefix" -DMEMCACHEDLOCK_BUILD_TESTS=OFF \
+  -DMEMCACHEDLOCK_BUILD_EXAMPLES=OFF
+cmake --build "$work/build" >/dev/null
+cmake --install "$work/build" >/dev/null
+
+echo "== find_package"
+configure -S "$source/tests/consumer" -B "$work/found" -DCMAKE_PREFIX_PATH="$work/prefix"
+cmake --build "$work/found" >/dev/null
+"$work/found/consumer"
+
+echo "== pkg-config"
+PKG_CONFIG_PATH=$(dirname "$(find "$work/prefix" -name memcachedlock.pc)")
+export PKG_CONFIG_PATH
+static_flag=$([ "$kind" = static ] && echo --static || true)
+# shellcheck disable=SC2046  # flags are words
+"$compiler" -std=c++20 "$source/tests/consumer/main.cpp" -o "$work/by_pkg_config" \
+  $(pkg-config $static_flag --cflags --libs memcachedlock)
+LD_LIBRARY_PATH=$(pkg-config --variable=libdir memcachedlock) "$work/by_pkg_config"
+
+if [ "$kind" = shared ]; then
+  library=$(find "$work/prefix" -name 'libmemcachedlock.so.0.1')
+  [ -n "$library" ] || { echo "no SOVERSION"; exit 1; }
+  echo "== exported symbols are ours alone"
+  if nm -DC --defined-only "$library" | awk '$2 ~ /^[TDB]$/' | grep -v memcachedlock::; then
+    exit 1
+  fi
+else
+  echo "== add_subdirectory"
+  configure -S "$source/tests/consumer" -B "$work/below" -DMEMCACHEDLOCK_SOURCE="$source"
+  cmake --build "$work/below" >/dev/null
+  "$work/below/consumer"
+fi
