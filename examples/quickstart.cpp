@@ -52,9 +52,7 @@ class Catalog {
   Catalog(const Catalog&) = delete;
   Catalog& operator=(const Catalog&) = delete;
 
-  void create(int id) {
-    run("INSERT INTO objects VALUES (" + std::to_string(id) + ", 0, 0)");
-  }
+  void create(int id) { run("INSERT INTO objects VALUES (" + std::to_string(id) + ", 0, 0)"); }
 
   /// Reads, computes for a while, and commits if nobody else has written meanwhile.
   void increment(int id, Counters& counters) {
@@ -62,8 +60,8 @@ class Catalog {
     const int count = number("SELECT count FROM objects WHERE id = " + std::to_string(id));
     std::this_thread::sleep_for(5ms);  // the expensive calculation
     ++counters.computations;
-    run("UPDATE objects SET version = " + std::to_string(version + 1) + ", count = " +
-        std::to_string(count + 1) + " WHERE id = " + std::to_string(id) +
+    run("UPDATE objects SET version = " + std::to_string(version + 1) +
+        ", count = " + std::to_string(count + 1) + " WHERE id = " + std::to_string(id) +
         " AND version = " + std::to_string(version));
     if (sqlite3_changes(database_) == 0) {
       ++counters.conflicts;
@@ -112,8 +110,8 @@ bool run_side(const char* name, const std::string& file, bool locked) {
     Catalog catalog(file);
     for (int id = 0; id < objects; ++id) catalog.create(id);
   }
-  void* shared = mmap(nullptr, sizeof(Counters), PROT_READ | PROT_WRITE,
-                      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  void* shared =
+      mmap(nullptr, sizeof(Counters), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (shared == MAP_FAILED) throw std::runtime_error("mmap failed");
   auto* counters = new (shared) Counters;
 

@@ -1,18 +1,12 @@
 #!/usr/bin/env bash
-# Installs what is needed (as root, on Debian 12), builds everything and runs all tests.
+# Installs what is needed (as root, on Debian 12), builds everything and runs all tests: with g++,
+# with clang++, and under the address, undefined-behaviour and thread sanitizers.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+source tests/need.sh
 
-packages=(g++ clang libclang-rt-14-dev cmake ninja-build pkg-config memcached libmemcached-dev
-          libfmt-dev libssl-dev libgtest-dev libsqlite3-dev sasl2-bin libsasl2-modules)
-missing=()
-for package in "${packages[@]}"; do
-  dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
-done
-if [ ${#missing[@]} -gt 0 ]; then
-  apt-get update -qq
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
-fi
+need g++ clang libclang-rt-14-dev cmake ninja-build pkg-config memcached libmemcached-dev \
+  libfmt-dev libssl-dev libgtest-dev libbenchmark-dev libsqlite3-dev sasl2-bin libsasl2-modules
 
 for preset in release clang asan tsan; do
   echo "== $preset"
