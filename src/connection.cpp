@@ -119,8 +119,8 @@ void Connection::fail(int code_number, bool sent) {
       throw Failure(
           Kind::refused, false,
           fmt::format("the login was refused ({}); check sasl_user and sasl_password", what));
-    default:
-      throw Failure(Kind::refused, sent, what);
+    default:  // some codes only say that something failed; then the system's error tells what
+      throw Failure(system != 0 ? Kind::disconnected : Kind::refused, sent, what);
   }
 }
 

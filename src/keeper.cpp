@@ -31,14 +31,19 @@ constexpr std::chrono::hours longest_limit{1};
 
 Keeper& Keeper::instance() { return keepers().get(); }
 
-void Keeper::schedule(const std::shared_ptr<Task>& task, Clock::time_point when) {
+void Keeper::schedule(const std::shared_ptr<Task>& task, Times times) {
   bool first = false;
   {
     const MutexLock lock(mutex_);
-    if (stopping_ || (task->due_ && *task->due_ <= when)) return;
-    if (task->due_) tasks_.erase({*task->due_, task});
-    task->due_ = when;
-    const auto place = tasks_.emplace(when, task).first;
+    if (stopping_) return;
+    if (task->times_) {
+      times.due = std::min(times.due, task->times_->due);
+      times.latest = std::min(times.latest, task->times_->latest);
+      remove(task);
+    }
+    task->times_ = times;
+    latest_.insert(times.latest);
+    const auto place = tasks_.emplace(times.due, task).first;
     first = place == tasks_.begin();
     if (!thread_.joinable()) {
       // Signals are for the program's own threads.
@@ -58,11 +63,15 @@ void Keeper::schedule(const std::shared_ptr<Task>& task, Clock::time_point when)
   if (first) changed_.notify_one();
 }
 
+void Keeper::remove(const std::shared_ptr<Task>& task) {
+  tasks_.erase({task->times_->due, task});
+  latest_.erase(latest_.find(task->times_->latest));
+  task->times_.reset();
+}
+
 void Keeper::cancel(const std::shared_ptr<Task>& task) {
   const MutexLock lock(mutex_);
-  if (!task->due_) return;
-  tasks_.erase({*task->due_, task});
-  task->due_.reset();
+  if (task->times_) remove(task);
 }
 
 void Keeper::stop() {
@@ -89,12 +98,12 @@ void Keeper::run() {
       changed_.wait_until(mutex_, due);
       continue;
     }
-    tasks_.erase(tasks_.begin());
-    task->due_.reset();
-    const auto next = tasks_.empty() ? now + longest_limit : tasks_.begin()->first;
+    remove(task);
+    const auto next = latest_.empty() ? now + longest_limit : *latest_.begin();
     const auto limit = std::chrono::ceil<std::chrono::milliseconds>(next - now);
     mutex_.unlock();
-    const auto again = task->on_time(std::max(limit, shortest_limit));
+    const auto again =
+        task->on_time(std::clamp<std::chrono::milliseconds>(limit, shortest_limit, longest_limit));
     if (again) schedule(task, *again);
     mutex_.lock();
   }

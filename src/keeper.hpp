@@ -18,33 +18,41 @@ class Keeper {
  public:
   using Clock = std::chrono::steady_clock;
 
+  /// When a task wants to be called, and when it must have been.
+  struct Times {
+    Clock::time_point due;
+    Clock::time_point latest;
+  };
+
   class Task {
    public:
     virtual ~Task() = default;
-    /// Called in the background thread when the time has come. Should not wait for the network
-    /// longer than `limit`, when another task is due. Returns when to be called again, if at all.
-    virtual std::optional<Clock::time_point> on_time(std::chrono::milliseconds limit) = 0;
+    /// Called in the background thread when the time has come. Must not wait for the network
+    /// longer than `limit`: then another task is at its latest. Returns when to be called again.
+    virtual std::optional<Times> on_time(std::chrono::milliseconds limit) = 0;
 
    private:
     friend class Keeper;
-    std::optional<Clock::time_point> due_;  // guarded by the keeper's mutex
+    std::optional<Times> times_;  // guarded by the keeper's mutex
   };
 
   /// The keeper of this process.
   static Keeper& instance();
 
-  /// Calls `task` at `when`, or earlier if that was agreed before.
-  void schedule(const std::shared_ptr<Task>& task, Clock::time_point when);
+  /// Calls `task` once at `times.due`, or earlier if that was agreed before.
+  void schedule(const std::shared_ptr<Task>& task, Times times);
   /// Not called again, unless it is being called just now.
   void cancel(const std::shared_ptr<Task>& task);
   void stop();
 
  private:
   void run();
+  void remove(const std::shared_ptr<Task>& task) MCL_REQUIRES(mutex_);
 
   Mutex mutex_;
   std::condition_variable_any changed_;
   std::set<std::pair<Clock::time_point, std::shared_ptr<Task>>> tasks_ MCL_GUARDED_BY(mutex_);
+  std::multiset<Clock::time_point> latest_ MCL_GUARDED_BY(mutex_);
   std::thread thread_ MCL_GUARDED_BY(mutex_);
   bool stopping_ MCL_GUARDED_BY(mutex_) = false;
 };

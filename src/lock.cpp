@@ -162,7 +162,7 @@ bool BasicLock::attempt(const OwnerId& owner, SteadyTime started, bool& told_con
       auto tenure = *got;
       if (reentry_ == detail::Reentry::by_owner) {
         tenure = detail::Owners::instance().put(key_, owner, *got);
-        if (tenure != *got) (*got)->release();  // its owner got it in another thread meanwhile
+        if (tenure != *got) (*got)->withdraw();  // its owner got it in another thread meanwhile
       }
       take(tenure, owner);
       tenure_->notify(EventKind::acquired, Clock::now() - started);

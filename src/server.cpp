@@ -125,7 +125,7 @@ auto Server::ask(std::string_view key, milliseconds limit, Request&& request) {
 }
 
 View Server::add_and_read(const Key& key, std::string_view value, milliseconds lease) {
-  return ask(key.text(), options_.operation_timeout, [&](Connection& connection) {
+  return ask(key.text(), longest, [&](Connection& connection) {
     return connection.add_and_read(key.item(), epoch_key_, value, ttl_of(lease));
   });
 }
@@ -137,14 +137,14 @@ View Server::cas_and_read(const Key& key, std::string_view value, milliseconds l
   });
 }
 
-View Server::read(const Key& key) {
-  return ask(key.text(), options_.operation_timeout,
+View Server::read(const Key& key, milliseconds limit) {
+  return ask(key.text(), limit,
              [&](Connection& connection) { return connection.read(key.item(), epoch_key_); });
 }
 
 Removal Server::remove_if(const Key& key, std::uint64_t cas) {
   bool sent = false;
-  return ask(key.text(), options_.operation_timeout, [&](Connection& connection) {
+  return ask(key.text(), longest, [&](Connection& connection) {
     const bool before = std::exchange(sent, true);
     const Removal removal = connection.remove_if(key.item(), cas);
     // Sent a second time: the first may have removed it already.
@@ -156,28 +156,27 @@ Admission Server::prepare(const Key& key, milliseconds lease, RestartGuard guard
   Memory& memory = memory_.get();
   {
     const MutexLock lock(memory.mutex);
-    if (memory.epoch != 0) {
-      return decide(memory, Epoch{memory.epoch, memory.longest_lease}, guard);
-    }
+    if (memory.epoch != 0) return decide(memory, guard);
   }
-  return admit(key, read(key).epoch, lease, guard);
+  return admit(read(key).epoch, lease, guard);
 }
 
-Admission Server::admit(const Key& key, const std::optional<Item>& item, milliseconds lease,
-                        RestartGuard guard) {
+Admission Server::admit(const std::optional<Item>& item, milliseconds lease, RestartGuard guard) {
   Memory& memory = memory_.get();
   Admission admission;
   std::optional<milliseconds> restart;
   {
     const MutexLock lock(memory.mutex);
-    const Epoch epoch = settle(memory, item, lease);
-    if (epoch.number != memory.epoch) {
+    const std::uint64_t epoch = settle(memory, item, lease);
+    if (epoch != memory.epoch) {
       memory.follows_another = memory.epoch != 0;
-      memory.epoch = memory.highest = epoch.number;
+      memory.epoch = epoch;
       memory.first_seen = Clock::now();
+      memory.waited_out = false;
       if (memory.follows_another) restart = memory.longest_lease;
     }
-    admission = decide(memory, epoch, guard);
+    admission = decide(memory, guard);
+    memory.longest_lease = std::max(memory.longest_lease, lease);
   }
   if (restart && options_.observer) {
     Event event;
@@ -190,13 +189,12 @@ Admission Server::admit(const Key& key, const std::optional<Item>& item, millise
     } catch (...) {  // an observer breaks nothing
     }
   }
-  (void)key;
   return admission;
 }
 
-/// The epoch item as it must be: there, no lower than any seen, its longest lease no shorter than
-/// any known. No request where it is so already.
-Epoch Server::settle(Memory& memory, std::optional<Item> item, milliseconds lease) {
+/// Brings the epoch item to what it must be: there, no lower than any seen, its longest lease no
+/// shorter than `lease` and any known. No request where it is so already.
+std::uint64_t Server::settle(Memory& memory, std::optional<Item> item, milliseconds lease) {
   constexpr int most_tries = 8;  // each failed one means that another client changed it
   for (int tries = 0; tries < most_tries; ++tries) {
     if (item && item->cas == 0) {
@@ -206,26 +204,24 @@ Epoch Server::settle(Memory& memory, std::optional<Item> item, milliseconds leas
                         {}, name_);
     }
     const std::optional<Epoch> found = item ? Epoch::parse(item->value) : std::nullopt;
-    memory.longest_lease =
-        std::max({memory.longest_lease, lease, found ? found->longest_lease : milliseconds(0)});
-    if (found && found->number >= memory.highest && found->longest_lease >= memory.longest_lease) {
-      return *found;
+    if (found) memory.longest_lease = std::max(memory.longest_lease, found->longest_lease);
+    Epoch wanted{0, std::max(memory.longest_lease, lease)};
+    if (found && found->number >= memory.epoch) {
+      if (found->longest_lease >= wanted.longest_lease) return found->number;
+      wanted.number = found->number;
+    } else {
+      wanted.number = std::max(static_cast<std::uint64_t>(wall_clock().count()), memory.epoch + 1);
     }
-    Epoch wanted{found ? found->number : 0, memory.longest_lease};
-    if (!found || found->number < memory.highest) {
-      wanted.number =
-          std::max(static_cast<std::uint64_t>(wall_clock().count()), memory.highest + 1);
-    }
-    const bool created = !item;
-    const View view = ask(epoch_key_, options_.operation_timeout, [&](Connection& connection) {
+    const bool create = !item;
+    const View view = ask(epoch_key_, longest, [&](Connection& connection) {
       constexpr std::uint32_t forever = 0;
-      return created ? connection.add_and_read(epoch_key_, epoch_key_, wanted.encode(), forever)
-                     : connection.cas_and_read(epoch_key_, epoch_key_, wanted.encode(), forever,
-                                               item->cas);
+      const std::string value = wanted.encode();
+      return create ? connection.add_and_read(epoch_key_, epoch_key_, value, forever)
+                    : connection.cas_and_read(epoch_key_, epoch_key_, value, forever, item->cas);
     });
     item = view.lock;
-    if (created && item && item->cas == 0) {
-      ask(epoch_key_, options_.operation_timeout, [&](Connection& connection) {
+    if (create && item && item->cas == 0) {
+      ask(epoch_key_, longest, [&](Connection& connection) {
         connection.remove(epoch_key_);  // leave such a server as it was
         return 0;
       });
@@ -237,11 +233,11 @@ Epoch Server::settle(Memory& memory, std::optional<Item> item, milliseconds leas
                     {}, name_);
 }
 
-Admission Server::decide(const Memory& memory, const Epoch& epoch, RestartGuard guard) const {
-  Admission admission{true, epoch.number, {}};
+Admission Server::decide(Memory& memory, RestartGuard guard) const {
+  Admission admission{true, memory.epoch, {}};
   const bool guarded =
       guard == RestartGuard::strict || (guard == RestartGuard::known && memory.follows_another);
-  if (!guarded) return admission;
+  if (!guarded || memory.waited_out) return admission;
 
   // A lease given before the restart ends within the longest one after it. The epoch's age by
   // the wall clock counts only while that clock has not been set.
@@ -249,12 +245,12 @@ Admission Server::decide(const Memory& memory, const Epoch& epoch, RestartGuard 
   Clock::time_point open_at = memory.first_seen + memory.longest_lease;
   const nanoseconds drift = std::chrono::abs(clock_offset() - clock_offset_);
   if (drift < clock_skew) {
-    const nanoseconds age = wall_clock() - nanoseconds(epoch.number);
-    const nanoseconds left = memory.longest_lease + clock_skew - age;
-    open_at = std::min(open_at, now + left);
+    const nanoseconds age = wall_clock() - nanoseconds(memory.epoch);
+    open_at = std::min(open_at, now + memory.longest_lease + clock_skew - age);
   }
-  admission.open = now >= open_at;
   admission.retry_at = open_at;
+  // Decided once: a longer lease that somebody uses from now on was not given before the restart.
+  admission.open = memory.waited_out = now >= open_at;
   return admission;
 }
 

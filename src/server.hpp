@@ -1,6 +1,7 @@
 // One server: its pool of connections, and what is known of its epoch.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
@@ -36,6 +37,9 @@ struct Admission {
 /// once; that is why all requests are such that a second sending does no harm.
 class Server {
  public:
+  /// The limit of a request that has no other than `operation_timeout`.
+  static constexpr auto longest = std::chrono::milliseconds::max();
+
   Server(ServerAddress address, const ClientOptions& options);
 
   [[nodiscard]] const ServerAddress& address() const noexcept { return address_; }
@@ -43,16 +47,21 @@ class Server {
 
   View add_and_read(const Key& key, std::string_view value, std::chrono::milliseconds lease);
   View cas_and_read(const Key& key, std::string_view value, std::chrono::milliseconds lease,
-                    std::uint64_t cas, std::chrono::milliseconds limit);
-  View read(const Key& key);
+                    std::uint64_t cas, std::chrono::milliseconds limit = longest);
+  View read(const Key& key, std::chrono::milliseconds limit = longest);
   Removal remove_if(const Key& key, std::uint64_t cas);
+
+  /// After it failed to answer the background thread: that should not wait for it again so soon,
+  /// as other servers' leases need it too.
+  void rest(Clock::time_point until) { resting_until_.store(until); }
+  [[nodiscard]] Clock::time_point resting_until() const { return resting_until_.load(); }
 
   /// To be asked before the first record is sent to a server: reads the epoch where it is not
   /// known yet. No request otherwise.
   Admission prepare(const Key& key, std::chrono::milliseconds lease, RestartGuard guard);
   /// To be asked with the epoch item that came back with a record. Makes the item where there is
   /// none, and raises its longest lease where it must.
-  Admission admit(const Key& key, const std::optional<Item>& item, std::chrono::milliseconds lease,
+  Admission admit(const std::optional<Item>& item, std::chrono::milliseconds lease,
                   RestartGuard guard);
 
  private:
@@ -65,26 +74,26 @@ class Server {
   class Loan;
   struct Memory {
     Mutex mutex;
-    std::uint64_t epoch MCL_GUARDED_BY(mutex) = 0;
-    std::uint64_t highest MCL_GUARDED_BY(mutex) = 0;
-    std::chrono::milliseconds longest_lease MCL_GUARDED_BY(mutex){0};
+    std::uint64_t epoch MCL_GUARDED_BY(mutex) = 0;  // 0: not seen yet
     Clock::time_point first_seen MCL_GUARDED_BY(mutex){};
     bool follows_another MCL_GUARDED_BY(mutex) = false;  // we knew an earlier epoch
+    bool waited_out MCL_GUARDED_BY(mutex) = false;       // leases from before it have ended
+    std::chrono::milliseconds longest_lease MCL_GUARDED_BY(mutex){0};  // seen or used so far
   };
 
   template <class Request>
   auto ask(std::string_view key, std::chrono::milliseconds limit, Request&& request);
   [[noreturn]] void raise(const Failure& failure, std::string_view key) const;
-  Epoch settle(Memory& memory, std::optional<Item> item, std::chrono::milliseconds lease)
+  std::uint64_t settle(Memory& memory, std::optional<Item> item, std::chrono::milliseconds lease)
       MCL_REQUIRES(memory.mutex);
-  Admission decide(const Memory& memory, const Epoch& epoch, RestartGuard guard) const
-      MCL_REQUIRES(memory.mutex);
+  Admission decide(Memory& memory, RestartGuard guard) const MCL_REQUIRES(memory.mutex);
 
   const ServerAddress address_;
   const std::string name_;
   const ClientOptions& options_;
   const std::string epoch_key_;
   const std::chrono::nanoseconds clock_offset_;  // of the wall clock when we began
+  std::atomic<Clock::time_point> resting_until_{};
   PerProcess<Pool> pool_;
   PerProcess<Memory> memory_;
 };

@@ -18,8 +18,43 @@ using std::chrono::milliseconds;
 // How often a record is read again that others change at the same time.
 constexpr int most_tries = 8;
 
+// How long the background thread leaves a server alone that did not answer it.
+constexpr milliseconds rest_time{100};
+
 /// Between "cannot be kept" and "somebody else may hold it".
 milliseconds margin_of(milliseconds lease) { return std::min(lease / 8, milliseconds(500)); }
+
+/// Takes one member out of the lock's item: by compare-and-delete, or by compare-and-swap where
+/// others share it. `record` and `cas` are what is believed to be there; what others have written
+/// meanwhile is read again, as an extension that went unanswered may be ours all the same.
+Release take_out(Server& server, const Key& key, const std::string& token, Record record,
+                 std::uint64_t cas) {
+  const auto is_in = [&](const std::optional<Item>& item) {
+    const auto found = item ? Record::parse(item->value) : std::nullopt;
+    if (!found || !found->has(token)) return false;
+    record = *found;
+    cas = item->cas;
+    return true;
+  };
+  for (int tries = 0; tries < most_tries; ++tries) {
+    if (record.members.size() == 1) {
+      const Removal removal = server.remove_if(key, cas);
+      if (removal == Removal::removed) return Release::released;
+      if (removal == Removal::absent || !is_in(server.read(key).lock)) return Release::lost;
+      continue;
+    }
+    Record next = record;
+    next.remove(token);
+    if (next.fence == 0) next.fence = cas;
+    next.writes++;
+    const View view = server.cas_and_read(key, next.encode(), next.lease, cas);
+    if (!is_in(view.lock)) {
+      const auto found = view.lock ? Record::parse(view.lock->value) : std::nullopt;
+      return found && found->owner == next.owner ? Release::released : Release::lost;
+    }
+  }
+  return Release::unavailable;
+}
 
 /// Takes away what an acquire without an answer may have left: it would keep others out for a
 /// whole lease. Gives up when the item's lifetime is certainly over.
@@ -32,34 +67,40 @@ class Cleanup final : public Keeper::Task {
         until_(Clock::now() + std::chrono::seconds(ttl_of(lease)) +
                backend_->options().operation_timeout) {}
 
-  std::optional<Clock::time_point> on_time(milliseconds) override {
-    const auto now = Clock::now();
+  std::optional<Keeper::Times> on_time(milliseconds limit) override {
+    Server& server = backend_->server_of(key_);
     try {
-      Server& server = backend_->server_of(key_);
-      const View view = server.read(key_);
-      const auto record = view.lock ? Record::parse(view.lock->value) : std::nullopt;
-      if (record && record->has(token_) && record->members.size() == 1 &&
-          server.remove_if(key_, view.lock->cas) == Removal::removed) {
-        return std::nullopt;
+      if (Clock::now() >= server.resting_until()) {
+        const View view = server.read(key_, limit);
+        const auto record = view.lock ? Record::parse(view.lock->value) : std::nullopt;
+        if (record && record->has(token_) &&
+            take_out(server, key_, token_, *record, view.lock->cas) == Release::released) {
+          return std::nullopt;
+        }
       }
-    } catch (const Error&) {  // still unavailable
+    } catch (const Error&) {
+      server.rest(Clock::now() + rest_time);
     }
     pause_ = std::min(pause_ * 2, milliseconds(1'000));
-    return now + pause_ < until_ ? std::optional(now + pause_) : std::nullopt;
+    const auto next = Clock::now() + pause_;
+    return next < until_ ? std::optional(Keeper::Times{next, until_}) : std::nullopt;
   }
+
+  static constexpr milliseconds first_pause{25};
 
  private:
   const std::shared_ptr<Backend> backend_;
   const Key key_;
   const std::string token_;
   const Clock::time_point until_;
-  milliseconds pause_{25};
+  milliseconds pause_ = first_pause;
 };
 
 void clean_up_later(const std::shared_ptr<Backend>& backend, const Key& key,
                     const std::string& token, milliseconds lease) {
+  const auto now = Clock::now();
   Keeper::instance().schedule(std::make_shared<Cleanup>(backend, key, token, lease),
-                              Clock::now() + milliseconds(25));
+                              {now + Cleanup::first_pause, now + lease});
 }
 
 }  // namespace
@@ -96,16 +137,16 @@ Tenure::Attempt Tenure::acquire(std::shared_ptr<Backend> backend, const Key& key
             key.text(), server.name());
       }
       if (found->has(token)) {
-        const Admission now = server.admit(key, view.epoch, options.timeout, options.restart_guard);
+        const Admission now = server.admit(view.epoch, options.timeout, options.restart_guard);
         auto tenure = std::make_shared<Tenure>(backend, key, options, owner, *found, token,
                                                *view.lock, now.epoch, started + options.timeout);
         may_have_landed = false;
         if (!now.open) {
-          tenure->release();
+          tenure->withdraw();
           return Guarded{now.retry_at};
         }
         if (!tenure->owns()) {  // the answer came when the lease had run out
-          tenure->release();
+          tenure->withdraw();
           return Contended{};
         }
         if (options.renew) tenure->start_renewal();
@@ -120,8 +161,7 @@ Tenure::Attempt Tenure::acquire(std::shared_ptr<Backend> backend, const Key& key
       joined.lease = std::max(joined.lease, options.timeout);
       joined.fence = joined.fence != 0 ? joined.fence : view.lock->cas;
       joined.add(token);
-      view = server.cas_and_read(key, joined.encode(), joined.lease, view.lock->cas,
-                                 backend->options().operation_timeout);
+      view = server.cas_and_read(key, joined.encode(), joined.lease, view.lock->cas);
     }
   } catch (const Error&) {
     if (may_have_landed) clean_up_later(backend, key, token, options.timeout);
@@ -165,15 +205,12 @@ milliseconds Tenure::remaining() const {
 Tenure::Write Tenure::write(bool reserved, milliseconds lease, milliseconds limit) {
   for (int tries = 0; tries < most_tries; ++tries) {
     const auto started = Clock::now();
+    const bool alone = record_.members.size() == 1;
     Record next = record_;
-    next.reserved = reserved;
-    if (next.members.size() == 1) {
-      next.lease = lease;
-    } else {
-      next.lease = std::max(next.lease, lease);
-    }
+    next.reserved = reserved && alone;
+    next.lease = alone ? lease : std::max(next.lease, lease);
     next.fence = fence_.sequence;
-    next.writes = ++writes_;  // tells this writing from one before that went unanswered
+    next.writes = ++record_.writes;  // tells this writing from one before that went unanswered
     const std::string value = next.encode();
     const View view = server_.cas_and_read(key_, value, next.lease, cas_, limit);
     const auto found = view.lock ? Record::parse(view.lock->value) : std::nullopt;
@@ -188,144 +225,124 @@ Tenure::Write Tenure::write(bool reserved, milliseconds lease, milliseconds limi
   return Write::lost;
 }
 
+/// From held to lost. False when it was not held any more.
+bool Tenure::lose() {
+  State held = State::held;
+  return state_.compare_exchange_strong(held, State::lost);
+}
+
 bool Tenure::extend(milliseconds lease, milliseconds limit) {
   bool extended = false;
   {
     const MutexLock lock(mutex_);
-    if (state_.load() != State::held) return false;
-    if (!owns() || write(false, lease, limit) == Write::lost) {
-      state_.store(State::lost);
-    } else {
-      extended = true;
-    }
+    extended = owns() && write(false, lease, limit) == Write::done;
+    if (!extended) lose();
+    extended = extended && state_.load() == State::held;  // the watch may have given it up
   }
-  if (!extended) {
-    announce_loss();
-    return false;
-  }
-  notify(EventKind::extended);
-  return true;
-}
-
-/// Compare-and-delete; where others share the record, out of it by compare-and-swap.
-Release Tenure::take_away() {
-  for (int tries = 0; tries < most_tries; ++tries) {
-    if (record_.members.size() > 1) {
-      Record next = record_;
-      next.remove(token_);
-      next.fence = fence_.sequence;
-      next.writes = ++writes_;
-      const View view = server_.cas_and_read(key_, next.encode(), next.lease, cas_,
-                                             backend_->options().operation_timeout);
-      const auto found = view.lock ? Record::parse(view.lock->value) : std::nullopt;
-      if (!found) return Release::lost;
-      if (!found->has(token_)) {
-        return found->owner == next.owner ? Release::released : Release::lost;
-      }
-      cas_ = view.lock->cas;
-      record_ = *found;
-      continue;
-    }
-    switch (server_.remove_if(key_, cas_)) {
-      case Removal::removed:
-        return Release::released;
-      case Removal::absent:
-        return Release::lost;
-      case Removal::changed:
-        break;
-    }
-    // Ours all the same where an extension went unanswered, or another process joined.
-    const View view = server_.read(key_);
-    const auto found = view.lock ? Record::parse(view.lock->value) : std::nullopt;
-    if (!found || !found->has(token_)) return Release::lost;
-    cas_ = view.lock->cas;
-    record_ = *found;
-  }
-  return Release::unavailable;
+  if (state_.load() == State::lost) announce_loss();
+  if (extended) notify(EventKind::extended);
+  return extended;
 }
 
 Release Tenure::release() {
+  if (generation_ != process_generation()) return Release::lost;  // the parent's
   Release outcome = Release::lost;
   std::string trouble;
   {
     const MutexLock lock(mutex_);
-    if (generation_ != process_generation()) return Release::lost;  // the parent's
     const bool in_time = owns();
-    if (!in_time && state_.load() == State::held) state_.store(State::lost);
+    const bool was_held = state_.exchange(State::over) == State::held;
     try {
-      outcome = take_away();  // also when the lease is over: whoever waits need not wait longer
+      // Also when the lease is over: whoever waits need not wait longer.
+      outcome = take_out(server_, key_, token_, record_, cas_);
     } catch (const Error& error) {
       outcome = Release::unavailable;
       trouble = error.what();
     }
-    if (!in_time) outcome = Release::lost;
-    if (outcome == Release::lost) state_.store(State::lost);
+    if (!in_time || !was_held) outcome = Release::lost;
   }
-  if (outcome == Release::lost) announce_loss();
-  state_.store(State::over);
   Keeper::instance().cancel(shared_from_this());
+  if (outcome == Release::lost) announce_loss();
   if (outcome == Release::released) notify(EventKind::released, Clock::now() - since_);
   if (outcome == Release::unavailable) notify(EventKind::unavailable, {}, trouble);
   return outcome;
 }
 
+void Tenure::withdraw() {
+  const MutexLock lock(mutex_);
+  state_.store(State::over);
+  try {
+    take_out(server_, key_, token_, record_, cas_);
+  } catch (const Error&) {
+    clean_up_later(backend_, key_, token_, lease_);
+  }
+}
+
 void Tenure::reserve(milliseconds time) {
   {
     const MutexLock lock(mutex_);
-    if (!owns()) {
-      if (state_.load() == State::held) state_.store(State::lost);
-      return;
-    }
+    bool kept = false;
     try {
-      if (write(true, time, backend_->options().operation_timeout) == Write::lost) {
-        state_.store(State::lost);
-        return;
-      }
-    } catch (const Error&) {
-      state_.store(State::lost);  // unknown: not to be counted on
-      return;
+      kept = owns() && write(true, time, backend_->options().operation_timeout) == Write::done;
+    } catch (const Error&) {  // unknown: not to be counted on
     }
+    State held = State::held;
+    if (!state_.compare_exchange_strong(held, kept ? State::reserved : State::lost)) return;
     renewing_.store(false);
-    state_.store(State::reserved);
   }
-  Keeper::instance().schedule(shared_from_this(), deadline_.load());
+  if (!is_reserved()) {
+    announce_loss();
+    return;
+  }
+  const auto end = deadline_.load();
+  Keeper::instance().cancel(shared_from_this());
+  Keeper::instance().schedule(shared_from_this(), {end, end});
   notify(EventKind::reserved, time);
 }
 
 bool Tenure::resume() {
   const MutexLock lock(mutex_);
-  if (state_.load() != State::reserved || generation_ != process_generation()) return false;
+  if (!is_reserved() || generation_ != process_generation()) return false;
   const bool mine = Clock::now() < deadline_.load() &&
                     write(false, lease_, backend_->options().operation_timeout) == Write::done;
-  state_.store(mine ? State::held : State::lost);
+  state_.store(mine ? State::held : State::over);
   return mine;
 }
 
-/// A reservation that was not used: the next need not wait for memcached to expire it.
-void Tenure::lapse() {
+/// The end of a reservation that was not used: the next need not wait for memcached to expire it.
+std::optional<Keeper::Times> Tenure::lapse() {
+  const auto end = deadline_.load();
+  if (Clock::now() < end) return Keeper::Times{end, end};
   {
     const MutexLock lock(mutex_);
-    if (state_.load() != State::reserved) return;
-    state_.store(State::over);
+    State reserved = State::reserved;
+    if (!state_.compare_exchange_strong(reserved, State::over)) return std::nullopt;
     try {
-      take_away();
+      take_out(server_, key_, token_, record_, cas_);
     } catch (const Error&) {  // memcached will expire it
     }
   }
   Owners::instance().forget(key_, owner_, shared_from_this());
+  return std::nullopt;
 }
 
 void Tenure::start_renewal() {
-  if (renewing_.exchange(true)) return;
-  const auto now = Clock::now();
+  Keeper::Times times{};
   {
     const MutexLock lock(mutex_);
-    next_renewal_ = now + std::max<Clock::duration>((deadline_.load() - now) / 3, {});
+    if (renewing_.exchange(true)) return;
+    next_renewal_ = Clock::now() + (deadline_.load() - Clock::now()) / 3;
+    times = next_times();
   }
-  Keeper::instance().schedule(shared_from_this(), now + (deadline_.load() - now) / 3);
+  Keeper::instance().schedule(shared_from_this(), times);
 }
 
 Clock::time_point Tenure::watch_until() const { return deadline_.load() - margin_of(lease_); }
+
+Keeper::Times Tenure::next_times() const {
+  const auto latest = watch_until();
+  return {renewing_.load() ? std::min(next_renewal_, latest) : latest, latest};
+}
 
 std::stop_token Tenure::lost() {
   std::stop_token token;
@@ -340,7 +357,7 @@ std::stop_token Tenure::lost() {
     token = stop_->get_token();
   }
   if (first && state_.load() == State::held && generation_ == process_generation()) {
-    Keeper::instance().schedule(shared_from_this(), watch_until());
+    Keeper::instance().schedule(shared_from_this(), {watch_until(), watch_until()});
   }
   return token;
 }
@@ -356,48 +373,48 @@ void Tenure::announce_loss() {
   notify(EventKind::lost, Clock::now() - since_);
 }
 
-std::optional<Clock::time_point> Tenure::on_time(milliseconds limit) {
+std::optional<Keeper::Times> Tenure::on_time(milliseconds limit) {
   if (generation_ != process_generation()) return std::nullopt;
+  if (is_reserved()) return lapse();
   const auto now = Clock::now();
-  if (is_reserved()) {
-    if (now < deadline_.load()) return deadline_.load();
-    lapse();
+  // Not even an extension under way may delay this.
+  if (now >= watch_until()) {
+    if (lose()) announce_loss();
     return std::nullopt;
   }
-  if (!mutex_.try_lock()) return now + milliseconds(5);  // somebody extends or releases it now
-  std::optional<Clock::time_point> again;
+  if (!mutex_.try_lock()) return Keeper::Times{now + milliseconds(5), watch_until()};
   bool extended = false;
   std::string trouble;
+  std::optional<Keeper::Times> again;
   if (state_.load() == State::held) {
-    if (now >= watch_until()) {
-      state_.store(State::lost);
+    const auto rest = server_.resting_until();
+    if (renewing_.load() && now >= next_renewal_ && now < rest) {
+      next_renewal_ = rest;
     } else if (renewing_.load() && now >= next_renewal_) {
       try {
         const auto left = std::chrono::ceil<milliseconds>(watch_until() - now);
-        if (write(false, lease_, std::min(limit, left)) == Write::lost) {
-          state_.store(State::lost);
-        } else {
+        if (write(false, lease_, std::min(limit, left)) == Write::done) {
           extended = true;
           next_renewal_ = now + lease_ / 3;
+        } else {
+          lose();
         }
       } catch (const Error& error) {
         // Lease time is left: again, more often than the first time.
         trouble = error.what();
+        server_.rest(Clock::now() + std::min(rest_time, lease_ / 20));
         next_renewal_ = now + std::clamp(lease_ / 20, milliseconds(5), milliseconds(1'000));
       }
     }
-    again = watch_until();
-    if (renewing_.load()) again = std::min(*again, next_renewal_);
+    again = next_times();
   }
-  const bool lost = state_.load() == State::lost;
+  const bool gone = state_.load() == State::lost;
   mutex_.unlock();
   if (extended) notify(EventKind::extended);
   if (!trouble.empty()) notify(EventKind::unavailable, {}, trouble);
-  if (lost) {
-    announce_loss();
-    return std::nullopt;
-  }
-  return again;
+  if (!gone) return again;
+  announce_loss();
+  return std::nullopt;
 }
 
 void Tenure::notify(EventKind kind, std::chrono::nanoseconds duration, std::string_view detail,

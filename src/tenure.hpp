@@ -40,6 +40,8 @@ class Tenure final : public Keeper::Task, public std::enable_shared_from_this<Te
   /// False when the lease is lost. Throws Unavailable; the lease then runs on as it was.
   bool extend(std::chrono::milliseconds lease, std::chrono::milliseconds limit);
   Release release();
+  /// Takes back what was never granted, or not used: a release that nobody is told of.
+  void withdraw();
   /// Held for its owner, but by nobody, for `time`.
   void reserve(std::chrono::milliseconds time);
   /// Held again, for a full lease. False when somebody else has it or may have it.
@@ -58,7 +60,7 @@ class Tenure final : public Keeper::Task, public std::enable_shared_from_this<Te
   void notify(EventKind kind, std::chrono::nanoseconds duration = {}, std::string_view detail = {},
               int attempt = 0) const;
 
-  std::optional<Clock::time_point> on_time(std::chrono::milliseconds limit) override;
+  std::optional<Keeper::Times> on_time(std::chrono::milliseconds limit) override;
 
   unsigned holds = 0;  // how often its owner is inside; guarded by the owners' table
 
@@ -69,8 +71,10 @@ class Tenure final : public Keeper::Task, public std::enable_shared_from_this<Te
   Write write(bool reserved, std::chrono::milliseconds lease, std::chrono::milliseconds limit)
       MCL_REQUIRES(mutex_);
   Release take_away() MCL_REQUIRES(mutex_);
-  void lapse();
+  bool lose();
   void announce_loss();
+  std::optional<Keeper::Times> lapse();
+  [[nodiscard]] Keeper::Times next_times() const MCL_REQUIRES(mutex_);
   [[nodiscard]] Clock::time_point watch_until() const;
 
   const std::shared_ptr<Backend> backend_;
@@ -87,7 +91,6 @@ class Tenure final : public Keeper::Task, public std::enable_shared_from_this<Te
   mutable Mutex mutex_;  // one request for this holding at a time
   Record record_ MCL_GUARDED_BY(mutex_);
   std::uint64_t cas_ MCL_GUARDED_BY(mutex_);
-  std::uint64_t writes_ MCL_GUARDED_BY(mutex_) = 0;
   std::atomic<State> state_{State::held};
   std::atomic<Clock::time_point> deadline_;
   std::atomic<bool> renewing_{false};

@@ -1,0 +1,245 @@
+// Servers that restart, stop or lose their items while leases are out.
+#include <gtest/gtest.h>
+
+#include <thread>
+
+#include "local_server.hpp"
+#include "memcachedlock/memcachedlock.hpp"
+#include "recorder.hpp"
+
+namespace mcl = memcachedlock;
+using namespace std::chrono_literals;
+
+namespace {
+
+class Restart : public testing::Test {
+ protected:
+  Restart() {
+    options.observer = recorder;
+    options.operation_timeout = 200ms;
+  }
+  [[nodiscard]] mcl::MemcachedClient client() const {
+    return mcl::MemcachedClient(server.address(), options);
+  }
+  void restart() {
+    server.stop();
+    server.start();
+  }
+  LocalServer server;
+  mcl::ClientOptions options;
+  std::shared_ptr<Recorder> recorder = std::make_shared<Recorder>();
+};
+
+mcl::LockOptions with_guard(mcl::RestartGuard guard) {
+  return {.timeout = 1h, .restart_guard = guard};
+}
+
+TEST_F(Restart, ThoseWhoKnewTheServerWaitUntilOldLeasesHaveEnded) {
+  const auto known = client();
+  mcl::Lock holder(known, "key", {.timeout = 2s});
+  holder.lock();
+  restart();
+  mcl::Lock next(known, "key", {.timeout = 2s});
+  EXPECT_FALSE(next.try_lock());
+  EXPECT_TRUE(holder.owns_lock());
+  EXPECT_FALSE(next.try_lock_for(10ms));
+  next.lock();
+  EXPECT_FALSE(holder.owns_lock());
+  EXPECT_EQ(recorder->count(mcl::EventKind::restart_seen), 1);
+  EXPECT_EQ(holder.release(), mcl::Release::lost);
+  EXPECT_EQ(next.release(), mcl::Release::released);
+}
+
+TEST_F(Restart, ALongerLeaseThatComesAfterwardsDoesNotProlongTheWait) {
+  const auto known = client();
+  mcl::Lock holder(known, "key", {.timeout = 500ms});
+  holder.lock();
+  restart();
+  mcl::Lock next(known, "key", {.timeout = 500ms});
+  next.lock();
+  next.unlock();
+  EXPECT_TRUE(mcl::Lock(known, "key", {.timeout = 10h}).try_lock());
+  EXPECT_TRUE(mcl::Lock(known, "key", {.timeout = 500ms}).try_lock());
+}
+
+TEST_F(Restart, AFlushIsARestart) {
+  const auto known = client();
+  mcl::Lock holder(known, "key", with_guard(mcl::RestartGuard::known));
+  holder.lock();
+  server.ask("flush_all");
+  EXPECT_FALSE(mcl::Lock(known, "other", with_guard(mcl::RestartGuard::known)).try_lock());
+  EXPECT_FALSE(holder.extend());
+}
+
+TEST_F(Restart, ANewClientDoesNotWaitUnlessStrict) {
+  mcl::Lock holder(client(), "key", with_guard(mcl::RestartGuard::known));
+  holder.lock();
+  restart();
+  EXPECT_FALSE(mcl::Lock(client(), "key", with_guard(mcl::RestartGuard::strict)).try_lock());
+  EXPECT_TRUE(mcl::Lock(client(), "key", with_guard(mcl::RestartGuard::known)).try_lock());
+}
+
+TEST_F(Restart, NobodyWaitsWithTheGuardOff) {
+  const auto known = client();
+  mcl::Lock holder(known, "key", with_guard(mcl::RestartGuard::off));
+  holder.lock();
+  restart();
+  EXPECT_TRUE(mcl::Lock(known, "key", with_guard(mcl::RestartGuard::off)).try_lock());
+}
+
+TEST_F(Restart, TokensRiseOverARestart) {
+  const auto known = client();
+  mcl::FencingToken last;
+  for (int round = 0; round < 4; ++round) {
+    mcl::Lock lock(round % 2 == 0 ? known : client(), "key", with_guard(mcl::RestartGuard::off));
+    lock.lock();
+    EXPECT_GT(lock.fencing_token(), last);
+    last = lock.fencing_token();
+    restart();
+  }
+}
+
+TEST_F(Restart, TokensRiseThoughSomebodyMadeALowerEpoch) {
+  const auto known = client();
+  mcl::Lock lock(known, "key", with_guard(mcl::RestartGuard::off));
+  lock.lock();
+  const auto before = lock.fencing_token();
+  lock.unlock();
+  restart();
+  for (const std::string epoch : {"mcl-epoch1 17 1000", "nonsense"}) {
+    server.ask("set memcachedlock:^epoch 0 0 " + std::to_string(epoch.size()) + "\r\n" + epoch);
+    lock.lock();
+    EXPECT_GT(lock.fencing_token(), before);
+    lock.unlock();
+  }
+}
+
+TEST_F(Restart, TheEpochItemCarriesTheLongestLease) {
+  EXPECT_TRUE(mcl::Lock(client(), "a", {.timeout = 5s}).try_lock());
+  EXPECT_TRUE(mcl::Lock(client(), "b", {.timeout = 1min}).try_lock());
+  EXPECT_TRUE(mcl::Lock(client(), "c", {.timeout = 1s}).try_lock());
+  const std::string epoch = server.get("memcachedlock:^epoch");
+  EXPECT_EQ(epoch.substr(epoch.rfind(' ')), " 60000");
+}
+
+TEST_F(Restart, AHolderWithAnOverwrittenItemLosesAndLeavesItAlone) {
+  mcl::Lock lock(client(), "key");
+  lock.lock();
+  server.ask("set memcachedlock:key 0 0 5\r\nhello");
+  EXPECT_EQ(lock.release(), mcl::Release::lost);
+  EXPECT_EQ(server.get("memcachedlock:key"), "hello");
+}
+
+TEST_F(Restart, RenewalTriesAgainUntilTheServerAnswers) {
+  mcl::Lock lock(client(), "key", {.timeout = 9s, .renew = true});
+  lock.lock();
+  const auto lost = lock.lost();
+  server.pause();
+  EXPECT_TRUE(eventually([&] { return recorder->count(mcl::EventKind::unavailable) >= 1; }));
+  EXPECT_FALSE(lost.stop_requested());
+  server.resume();
+  const int extended = recorder->count(mcl::EventKind::extended);
+  EXPECT_TRUE(eventually([&] { return recorder->count(mcl::EventKind::extended) > extended; }));
+  EXPECT_EQ(lock.release(), mcl::Release::released);
+}
+
+TEST_F(Restart, RenewalGivesUpBeforeTheLeaseEnds) {
+  mcl::Lock lock(client(), "key", {.timeout = 900ms, .renew = true});
+  lock.lock();
+  const auto lost = lock.lost();
+  server.pause();
+  EXPECT_TRUE(eventually([&] { return lost.stop_requested(); }));
+  EXPECT_FALSE(lock.owns_lock());
+  EXPECT_FALSE(lock.extend());
+  server.resume();
+  EXPECT_EQ(lock.release(), mcl::Release::lost);
+}
+
+TEST_F(Restart, ADeadServerDoesNotKeepOthersLeasesFromRenewal) {
+  const LocalServer healthy;
+  options.operation_timeout = 1s;
+  const auto dead_client = client();
+  std::vector<std::unique_ptr<mcl::Lock>> doomed;
+  for (int i = 0; i < 50; ++i) {
+    doomed.push_back(std::make_unique<mcl::Lock>(dead_client, "key" + std::to_string(i),
+                                                 mcl::LockOptions{.timeout = 5s, .renew = true}));
+    doomed.back()->lock();
+  }
+  mcl::Lock lock(mcl::MemcachedClient(healthy.address()), "key", {.timeout = 3s, .renew = true});
+  lock.lock();
+  const auto lost = lock.lost();
+  server.pause();
+  EXPECT_TRUE(eventually(
+      [&] { return recorder->count(mcl::EventKind::lost) == static_cast<int>(doomed.size()); }));
+  EXPECT_FALSE(lost.stop_requested());
+  EXPECT_EQ(lock.release(), mcl::Release::released);
+  server.stop();
+}
+
+TEST_F(Restart, OneOfThreeServersDeadLeavesTheOthersAlone) {
+  const LocalServer second;
+  const LocalServer third;
+  const mcl::MemcachedClient all(server.address() + "," + second.address() + "," + third.address(),
+                                 options);
+  server.stop();
+  int dead = 0;
+  for (int i = 0; i < 60; ++i) {
+    const std::string key = "key" + std::to_string(i);
+    mcl::Lock lock(all, key);
+    if (all.server_of(key).to_string() == server.address()) {
+      ++dead;
+      EXPECT_THROW((void)lock.try_lock(), mcl::Unavailable);
+    } else {
+      EXPECT_TRUE(lock.try_lock());
+    }
+  }
+  EXPECT_GT(dead, 0);
+  EXPECT_LT(dead, 60);
+}
+
+TEST_F(Restart, AnUnansweredAcquireIsTakenAwayAgain) {
+  const auto shared = client();
+  mcl::Lock first(shared, "first");
+  first.lock();  // so that the server is known, and the next request is the acquire itself
+  server.pause();
+  EXPECT_THROW(mcl::Lock(shared, "key", {.timeout = 1h}).lock(), mcl::Unavailable);
+  server.resume();
+  EXPECT_TRUE(eventually([&] { return mcl::Lock(client(), "key").try_lock(); }));
+}
+
+TEST_F(Restart, ProceedingTellsTheObserver) {
+  server.stop();
+  mcl::Lock lock(client(), "key", {.on_unavailable = mcl::OnUnavailable::proceed});
+  EXPECT_TRUE(lock.try_lock());
+  EXPECT_FALSE(lock.owns_lock());
+  EXPECT_FALSE(lock.fencing_token());
+  EXPECT_EQ(recorder->count(mcl::EventKind::proceeded_unlocked), 1);
+  EXPECT_EQ(lock.release(), mcl::Release::unavailable);
+}
+
+TEST(Observer, AnExceptionBreaksNothingAndTheLogIsOneLineAnEvent) {
+  struct Throwing : mcl::Observer {
+    void on_event(const mcl::Event&) override { throw 42; }
+  };
+  const LocalServer server;
+  mcl::ClientOptions options;
+  options.observer = std::make_shared<Throwing>();
+  mcl::Lock lock(mcl::MemcachedClient(server.address(), options), "key");
+  lock.lock();
+  EXPECT_EQ(lock.release(), mcl::Release::released);
+
+  std::vector<std::string> lines;
+  options.observer =
+      std::make_shared<mcl::LogObserver>([&](std::string_view line) { lines.emplace_back(line); });
+  mcl::Lock logged(mcl::MemcachedClient(server.address(), options), "a\nb", {.scope = "s"});
+  logged.lock();
+  logged.unlock();
+  ASSERT_EQ(lines.size(), 2U);
+  EXPECT_EQ(lines[0].rfind("memcachedlock acquired key=\"a?b\" scope=\"s\" server=127.0.0.1:", 0),
+            0U)
+      << lines[0];
+  EXPECT_EQ(lines[1].rfind("memcachedlock released ", 0), 0U);
+  for (const std::string& line : lines) EXPECT_EQ(line.find('\n'), line.size() - 1);
+}
+
+}  // namespace
