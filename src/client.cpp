@@ -16,7 +16,7 @@ namespace memcachedlock {
 
 namespace {
 
-const ClientOptions& checked(const ClientOptions& options) {
+ClientOptions checked(ClientOptions options) {
   const auto check_limit = [](std::string_view name, std::chrono::milliseconds limit) {
     if (limit.count() <= 0 || limit > std::chrono::hours(1)) {
       throw InvalidOption(
@@ -52,7 +52,7 @@ Backend::Backend(std::string_view servers, ClientOptions options)
   memcached_behavior_set(ring_, MEMCACHED_BEHAVIOR_KETAMA, 1);
   for (const ServerAddress& address : addresses_) {
     servers_.emplace_back(address, options_);
-    // libmemcached does not call an IPv6 address and a Unix socket alike in its ring; names do.
+    // Only for its name in the ring, so a socket's path serves as well.
     memcached_server_add(ring_, address.host.c_str(), address.port);
   }
 }
@@ -74,21 +74,25 @@ void Backend::notify(const Event& event) const noexcept {
 }  // namespace detail
 
 MemcachedClient::MemcachedClient(std::string_view servers, ClientOptions options)
-    : backend_(std::make_shared<detail::Backend>(servers, checked(options))) {}
+    : backend_(std::make_shared<detail::Backend>(servers, checked(std::move(options)))) {}
 
 MemcachedClient::~MemcachedClient() = default;
 MemcachedClient::MemcachedClient(const MemcachedClient&) noexcept = default;
 MemcachedClient& MemcachedClient::operator=(const MemcachedClient&) noexcept = default;
 
 MemcachedClient MemcachedClient::from_environment() {
-  static std::mutex mutex;
-  static auto& clients = *new std::map<std::string, MemcachedClient, std::less<>>;
+  struct Clients {
+    std::mutex mutex;
+    std::map<std::string, MemcachedClient> by_servers;
+  };
+  static auto& all = *new detail::PerProcess<Clients>;  // decorators may outlive static storage
+  Clients& clients = all.get();
   const char* variable = std::getenv("MEMCACHEDLOCK_SERVERS");
   const std::string servers = variable != nullptr ? variable : "127.0.0.1:11211";
-  const std::lock_guard lock(mutex);
-  const auto known = clients.find(servers);
-  if (known != clients.end()) return known->second;
-  return clients.emplace(servers, MemcachedClient(servers)).first->second;
+  const std::lock_guard lock(clients.mutex);
+  const auto known = clients.by_servers.find(servers);
+  if (known != clients.by_servers.end()) return known->second;
+  return clients.by_servers.emplace(servers, MemcachedClient(servers)).first->second;
 }
 
 const std::vector<ServerAddress>& MemcachedClient::servers() const noexcept {

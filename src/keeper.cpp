@@ -1,9 +1,9 @@
 #include "keeper.hpp"
 
 #include <pthread.h>
-#include <signal.h>
 
 #include <algorithm>
+#include <csignal>
 #include <cstdlib>
 
 #include "process.hpp"

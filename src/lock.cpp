@@ -62,9 +62,9 @@ class Pauses {
 
 }  // namespace
 
-BasicLock::BasicLock(MemcachedClient client, std::string_view key, LockOptions options,
+BasicLock::BasicLock(const MemcachedClient& client, std::string_view key, LockOptions options,
                      detail::Reentry reentry)
-    : client_(std::move(client)),
+    : client_(client),
       key_(client_.options().prefix, options.scope, key),
       options_(std::move(options)),
       reentry_(reentry) {
@@ -101,7 +101,7 @@ BasicLock& BasicLock::operator=(BasicLock&& other) noexcept {
 }
 
 void BasicLock::lock() { acquire(std::nullopt, {}); }
-void BasicLock::lock(std::stop_token stop) { acquire(std::nullopt, stop); }
+void BasicLock::lock(const std::stop_token& stop) { acquire(std::nullopt, stop); }
 bool BasicLock::try_lock() { return acquire(SteadyTime::min(), {}); }
 
 /// The whole acquire path: enter again if its owner is inside; else ask memcached until it says
@@ -232,7 +232,7 @@ void BasicLock::reserve(milliseconds time) { leave(time); }
 
 void BasicLock::unlock() noexcept {
   try {
-    release();
+    (void)release();
   } catch (const std::exception& error) {
     notify(EventKind::unavailable, 0, {}, error.what());
     if (generation_ != detail::process_generation()) clear();

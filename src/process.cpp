@@ -27,6 +27,7 @@ struct Identity {
     if (getentropy(bits.data(), sizeof bits) != 0) {
       throw std::system_error(errno, std::generic_category(), "getentropy");
     }
+    first_stamp = bits[0] ^ bits[1];
     random = fmt::format("{:016x}{:016x}", bits[0], bits[1]);
 
     std::array<char, 256> host{};
@@ -38,6 +39,7 @@ struct Identity {
     description = fmt::format("{}:{}", name, getpid());
   }
   std::string random;
+  std::uint64_t first_stamp = 0;
   std::string description;
   std::atomic<std::uint64_t> number{0};
 };
@@ -54,6 +56,12 @@ unsigned process_generation() noexcept { return generation.load(std::memory_orde
 std::string next_token() {
   Identity& self = identity();
   return fmt::format("{}.{}", self.random, self.number.fetch_add(1, std::memory_order_relaxed));
+}
+
+std::string next_stamp() {
+  Identity& self = identity();
+  return fmt::format("{:016x}",
+                     self.first_stamp + self.number.fetch_add(1, std::memory_order_relaxed));
 }
 
 const std::string& holder_description() { return identity().description; }

@@ -57,6 +57,9 @@ class PerProcess {
 /// 128 random bits of this process in hex, then a number: no two acquisitions share it.
 std::string next_token();
 
+/// Another 16 hex digits at each call, in whatever process.
+std::string next_stamp();
+
 /// "host:pid", one word, for people who look at a record.
 const std::string& holder_description();
 

@@ -36,7 +36,7 @@ std::string_view token_of(std::string_view member) { return member.substr(0, mem
 std::string Record::encode() const {
   std::string text =
       fmt::format("{} {} {} {} {} {}", record_version, reserved ? "reserved" : "held",
-                  lease.count(), writes, fence, owner);
+                  lease.count(), stamp, fence, owner);
   for (const std::string& member : members) {
     text += ' ';
     text += member;
@@ -49,14 +49,14 @@ std::optional<Record> Record::parse(std::string_view text) {
   const std::string_view state = next_word(text);
   if (state != "held" && state != "reserved") return {};
   const auto lease = next_number(text);
-  const auto writes = next_number(text);
+  const std::string_view stamp = next_word(text);
   const auto fence = next_number(text);
   const std::string_view owner = next_word(text);
-  if (!lease || !writes || !fence || owner.empty() || text.empty()) return {};
+  if (!lease || stamp.empty() || !fence || owner.empty() || text.empty()) return {};
   Record record;
   record.reserved = state == "reserved";
   record.lease = std::chrono::milliseconds(*lease);
-  record.writes = *writes;
+  record.stamp = stamp;
   record.fence = *fence;
   record.owner = owner;
   while (!text.empty()) record.members.emplace_back(next_word(text));

@@ -11,11 +11,11 @@
 namespace memcachedlock::detail {
 
 /// The value of a lock's item. In words:
-///   mcl1 held|reserved LEASE_MS RENEWALS FENCE OWNER TOKEN@HOST:PID [TOKEN@HOST:PID ...]
+///   mcl1 held|reserved LEASE_MS STAMP FENCE OWNER TOKEN@HOST:PID [TOKEN@HOST:PID ...]
 struct Record {
   bool reserved = false;
   std::chrono::milliseconds lease{0};  ///< the longest of its members'
-  std::uint64_t writes = 0;            ///< makes each writing of one member's differ
+  std::string stamp;        ///< another for each writing, so that a writer knows its own again
   std::uint64_t fence = 0;  ///< 0: the item's own CAS id, as the first writer can't know it
   std::string owner = "-";  ///< a named owner's word; "-" where one process owns it
   std::vector<std::string> members;  ///< who holds it; several for a named owner only

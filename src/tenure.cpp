@@ -46,7 +46,7 @@ Release take_out(Server& server, const Key& key, const std::string& token, Recor
     Record next = record;
     next.remove(token);
     if (next.fence == 0) next.fence = cas;
-    next.writes++;
+    next.stamp = next_stamp();
     const View view = server.cas_and_read(key, next.encode(), next.lease, cas);
     if (!is_in(view.lock)) {
       const auto found = view.lock ? Record::parse(view.lock->value) : std::nullopt;
@@ -60,9 +60,9 @@ Release take_out(Server& server, const Key& key, const std::string& token, Recor
 /// whole lease. Gives up when the item's lifetime is certainly over.
 class Cleanup final : public Keeper::Task {
  public:
-  Cleanup(std::shared_ptr<Backend> backend, const Key& key, std::string token, milliseconds lease)
+  Cleanup(std::shared_ptr<Backend> backend, Key key, std::string token, milliseconds lease)
       : backend_(std::move(backend)),
-        key_(key),
+        key_(std::move(key)),
         token_(std::move(token)),
         until_(Clock::now() + std::chrono::seconds(ttl_of(lease)) +
                backend_->options().operation_timeout) {}
@@ -105,7 +105,7 @@ void clean_up_later(const std::shared_ptr<Backend>& backend, const Key& key,
 
 }  // namespace
 
-Tenure::Attempt Tenure::acquire(std::shared_ptr<Backend> backend, const Key& key,
+Tenure::Attempt Tenure::acquire(const std::shared_ptr<Backend>& backend, const Key& key,
                                 const LockOptions& options, const OwnerId& owner) {
   Server& server = backend->server_of(key);
   const Admission before = server.prepare(key, options.timeout, options.restart_guard);
@@ -114,6 +114,7 @@ Tenure::Attempt Tenure::acquire(std::shared_ptr<Backend> backend, const Key& key
   const std::string token = next_token();
   Record record;
   record.lease = options.timeout;
+  record.stamp = next_stamp();
   record.owner = owner.word();
   record.add(token);
 
@@ -160,6 +161,7 @@ Tenure::Attempt Tenure::acquire(std::shared_ptr<Backend> backend, const Key& key
       joined.reserved = false;
       joined.lease = std::max(joined.lease, options.timeout);
       joined.fence = joined.fence != 0 ? joined.fence : view.lock->cas;
+      joined.stamp = next_stamp();
       joined.add(token);
       view = server.cas_and_read(key, joined.encode(), joined.lease, view.lock->cas);
     }
@@ -173,14 +175,14 @@ Tenure::Attempt Tenure::acquire(std::shared_ptr<Backend> backend, const Key& key
       key.text(), server.name());
 }
 
-Tenure::Tenure(std::shared_ptr<Backend> backend, const Key& key, const LockOptions& options,
-               const OwnerId& owner, Record record, std::string token, const Item& item,
-               std::uint64_t epoch, Clock::time_point deadline)
+Tenure::Tenure(std::shared_ptr<Backend> backend, Key key, const LockOptions& options, OwnerId owner,
+               Record record, std::string token, const Item& item, std::uint64_t epoch,
+               Clock::time_point deadline)
     : backend_(std::move(backend)),
       server_(backend_->server_of(key)),
-      key_(key),
+      key_(std::move(key)),
       scope_(options.scope),
-      owner_(owner),
+      owner_(std::move(owner)),
       lease_(options.timeout),
       token_(std::move(token)),
       fence_{epoch, record.fence != 0 ? record.fence : item.cas},
@@ -210,14 +212,13 @@ Tenure::Write Tenure::write(bool reserved, milliseconds lease, milliseconds limi
     next.reserved = reserved && alone;
     next.lease = alone ? lease : std::max(next.lease, lease);
     next.fence = fence_.sequence;
-    next.writes = ++record_.writes;  // tells this writing from one before that went unanswered
-    const std::string value = next.encode();
-    const View view = server_.cas_and_read(key_, value, next.lease, cas_, limit);
+    next.stamp = next_stamp();
+    const View view = server_.cas_and_read(key_, next.encode(), next.lease, cas_, limit);
     const auto found = view.lock ? Record::parse(view.lock->value) : std::nullopt;
     if (!found || !found->has(token_)) return Write::lost;
     cas_ = view.lock->cas;
     record_ = *found;
-    if (view.lock->value != value) continue;
+    if (found->stamp != next.stamp) continue;  // somebody else wrote, or an earlier try of ours
     if (Clock::now() >= started + lease) return Write::lost;
     deadline_.store(started + lease);
     return Write::done;

@@ -30,12 +30,12 @@ class Tenure final : public Keeper::Task, public std::enable_shared_from_this<Te
 
   /// One request for the lock (two at first contact with a server). The lease counts from before
   /// it was sent. Throws Unavailable, ServerError.
-  static Attempt acquire(std::shared_ptr<Backend> backend, const Key& key,
+  static Attempt acquire(const std::shared_ptr<Backend>& backend, const Key& key,
                          const LockOptions& options, const OwnerId& owner);
 
-  Tenure(std::shared_ptr<Backend> backend, const Key& key, const LockOptions& options,
-         const OwnerId& owner, Record record, std::string token, const Item& item,
-         std::uint64_t epoch, Clock::time_point deadline);
+  Tenure(std::shared_ptr<Backend> backend, Key key, const LockOptions& options, OwnerId owner,
+         Record record, std::string token, const Item& item, std::uint64_t epoch,
+         Clock::time_point deadline);
 
   /// False when the lease is lost. Throws Unavailable; the lease then runs on as it was.
   bool extend(std::chrono::milliseconds lease, std::chrono::milliseconds limit);

@@ -45,7 +45,7 @@ class MEMCACHEDLOCK_EXPORT BasicLock {
   /// ServerError (unless OnUnavailable::proceed), std::system_error when already held.
   void lock();
   /// The same, but throws Cancelled once `stop` is requested.
-  void lock(std::stop_token stop);
+  void lock(const std::stop_token& stop);
   /// Asks once. False: another holds it, or the restart guard is closed. Throws as lock().
   [[nodiscard]] bool try_lock();
   /// Waits no longer than `limit`, but for one request under way. Throws as lock().
@@ -58,7 +58,7 @@ class MEMCACHEDLOCK_EXPORT BasicLock {
   void unlock() noexcept;
   /// Frees the lock, if it is still ours. Throws std::system_error (operation_not_permitted) when
   /// nothing is held.
-  Release release();
+  [[nodiscard]] Release release();
   /// Renews the lease to the full timeout. False when it was lost. Throws Unavailable, with the
   /// old lease still running, and std::system_error when nothing is held.
   [[nodiscard]] bool extend();
@@ -77,7 +77,7 @@ class MEMCACHEDLOCK_EXPORT BasicLock {
 
  protected:
   /// Throws InvalidKey, InvalidOption.
-  BasicLock(MemcachedClient client, std::string_view key, LockOptions options,
+  BasicLock(const MemcachedClient& client, std::string_view key, LockOptions options,
             detail::Reentry reentry);
   /// Releases what is held.
   ~BasicLock();
@@ -116,8 +116,8 @@ class MEMCACHEDLOCK_EXPORT BasicLock {
 class MEMCACHEDLOCK_EXPORT Lock : public BasicLock {
  public:
   /// Makes no request. Throws InvalidKey, InvalidOption.
-  Lock(MemcachedClient client, std::string_view key, LockOptions options = {})
-      : BasicLock(std::move(client), key, std::move(options), detail::Reentry::never) {}
+  Lock(const MemcachedClient& client, std::string_view key, LockOptions options = {})
+      : BasicLock(client, key, std::move(options), detail::Reentry::never) {}
 };
 
 template <class Rep, class Period>

@@ -20,8 +20,8 @@ namespace memcachedlock {
 class MEMCACHEDLOCK_EXPORT RLock : public BasicLock {
  public:
   /// Makes no request. Throws InvalidKey, InvalidOption.
-  RLock(MemcachedClient client, std::string_view key, LockOptions options = {})
-      : BasicLock(std::move(client), key, std::move(options), detail::Reentry::by_owner) {}
+  RLock(const MemcachedClient& client, std::string_view key, LockOptions options = {})
+      : BasicLock(client, key, std::move(options), detail::Reentry::by_owner) {}
 };
 
 }  // namespace memcachedlock

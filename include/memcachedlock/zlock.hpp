@@ -112,8 +112,8 @@ class ZLock : public BasicLock {
 
  public:
   /// Makes no request. Throws InvalidKey, InvalidOption.
-  ZLock(MemcachedClient client, std::string_view key, ZLockOptions options = {})
-      : BasicLock(std::move(client), key, options.lock_options(), detail::Reentry::by_owner),
+  ZLock(const MemcachedClient& client, std::string_view key, ZLockOptions options = {})
+      : BasicLock(client, key, options.lock_options(), detail::Reentry::by_owner),
         options_(std::move(options)) {
     detail::check_zlock_options(options_);
   }

@@ -9,16 +9,21 @@
 #include <libmemcached-1.0/memcached.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
 #include <string_view>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include "local_server.hpp"
@@ -46,12 +51,14 @@ void expect(bool well) {
   }
 }
 
+std::uint16_t port_of(const std::string& address) {
+  return static_cast<std::uint16_t>(std::stoi(address.substr(address.find(':') + 1)));
+}
+
 class Bare {
  public:
-  Bare() : handle_(memcached_create(nullptr)) {
-    const std::string address = server().address();
-    memcached_server_add(handle_, "127.0.0.1",
-                         static_cast<in_port_t>(std::stoi(address.substr(address.find(':') + 1))));
+  explicit Bare(const std::string& address) : handle_(memcached_create(nullptr)) {
+    memcached_server_add(handle_, "127.0.0.1", port_of(address));
     memcached_behavior_set(handle_, MEMCACHED_BEHAVIOR_TCP_NODELAY, 1);
   }
   ~Bare() { memcached_free(handle_); }
@@ -78,16 +85,19 @@ class Bare {
   memcached_st* handle_;
 };
 
+int connect_to(const std::string& address) {
+  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in place{};
+  place.sin_family = AF_INET;
+  place.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  place.sin_port = htons(port_of(address));
+  expect(connect(fd, reinterpret_cast<sockaddr*>(&place), sizeof place) == 0);
+  return fd;
+}
+
 class Raw {
  public:
-  Raw() : fd_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
-    const std::string text = server().address();
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    address.sin_port =
-        htons(static_cast<std::uint16_t>(std::stoi(text.substr(text.find(':') + 1))));
-    expect(connect(fd_, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
+  explicit Raw(const std::string& address) : fd_(connect_to(address)) {
     const int on = 1;
     setsockopt(fd_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     const std::string name(key);
@@ -126,42 +136,139 @@ class Raw {
   char buffer_[4096]{};
 };
 
-void add_delete(benchmark::State& state) {
-  Bare bare;
-  for (auto _ : state) {
-    bare.add();
-    bare.remove();
+/// Between a client and the server: counts how often the talk turns back to the client's side.
+class Relay {
+ public:
+  Relay() : listener_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+    sockaddr_in place{};
+    place.sin_family = AF_INET;
+    place.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t length = sizeof place;
+    expect(bind(listener_, reinterpret_cast<sockaddr*>(&place), length) == 0 &&
+           listen(listener_, 1) == 0 &&
+           getsockname(listener_, reinterpret_cast<sockaddr*>(&place), &length) == 0);
+    address_ = "127.0.0.1:" + std::to_string(ntohs(place.sin_port));
+    thread_ = std::thread([this] { run(); });
   }
-}
-
-void add_get_delete(benchmark::State& state) {
-  Bare bare;
-  for (auto _ : state) {
-    bare.add();
-    bare.get();
-    bare.remove();
+  ~Relay() {
+    shutdown(listener_, SHUT_RDWR);
+    thread_.join();
+    close(listener_);
   }
-}
+  Relay(const Relay&) = delete;
+  Relay& operator=(const Relay&) = delete;
 
-void raw(benchmark::State& state) {
-  Raw connection;
-  for (auto _ : state) connection.acquire_and_release();
-}
+  [[nodiscard]] const std::string& address() const { return address_; }
+  [[nodiscard]] int round_trips() const { return round_trips_; }
 
-void lock(benchmark::State& state) {
-  mcl::ClientOptions options;
-  options.protocol = state.range(0) == 0 ? mcl::Protocol::text : mcl::Protocol::binary;
-  mcl::Lock lock(mcl::MemcachedClient(server().address(), options), "benchmark");
-  for (auto _ : state) {
-    lock.lock();
-    expect(lock.release() == mcl::Release::released);
+ private:
+  void run() {
+    const int client = accept(listener_, nullptr, nullptr);
+    if (client < 0) return;
+    const int memcached = connect_to(server().address());
+    bool answered = true;
+    for (bool open = true; open;) {
+      pollfd sides[] = {{client, POLLIN, 0}, {memcached, POLLIN, 0}};
+      expect(poll(sides, 2, -1) > 0);
+      for (int side = 0; side < 2 && open; ++side) {
+        if (sides[side].revents == 0) continue;
+        char buffer[4096];
+        const ssize_t count = recv(sides[side].fd, buffer, sizeof buffer, 0);
+        open = count > 0;
+        if (!open) break;
+        if (side == 0 && std::exchange(answered, false)) ++round_trips_;
+        if (side == 1) answered = true;
+        expect(send(sides[1 - side].fd, buffer, static_cast<std::size_t>(count), MSG_NOSIGNAL) ==
+               count);
+      }
+    }
+    close(client);
+    close(memcached);
   }
+
+  int listener_;
+  std::string address_;
+  std::atomic<int> round_trips_{0};
+  std::thread thread_;
+};
+
+/// The sides: each makes a function that locks and unlocks once.
+using Side = std::function<std::function<void()>(const std::string& address)>;
+
+Side lock_side(mcl::Protocol protocol) {
+  return [protocol](const std::string& address) {
+    mcl::ClientOptions options;
+    options.protocol = protocol;
+    return
+        [lock = std::make_shared<mcl::Lock>(mcl::MemcachedClient(address, options), "benchmark")] {
+          lock->lock();
+          expect(lock->release() == mcl::Release::released);
+        };
+  };
 }
 
-BENCHMARK(add_delete);
-BENCHMARK(add_get_delete);
-BENCHMARK(raw);
-BENCHMARK(lock)->ArgName("binary")->Arg(0)->Arg(1);
+struct NamedSide {
+  std::string name;
+  Side side;
+};
+
+const std::vector<NamedSide>& sides() {
+  static const std::vector<NamedSide> all{
+      {"add + delete",
+       [](const std::string& address) {
+         return [bare = std::make_shared<Bare>(address)] {
+           bare->add();
+           bare->remove();
+         };
+       }},
+      {"add + get + delete",
+       [](const std::string& address) {
+         return [bare = std::make_shared<Bare>(address)] {
+           bare->add();
+           bare->get();
+           bare->remove();
+         };
+       }},
+      {"by hand on a socket",
+       [](const std::string& address) {
+         return [raw = std::make_shared<Raw>(address)] { raw->acquire_and_release(); };
+       }},
+      {"memcachedlock, text", lock_side(mcl::Protocol::text)},
+      {"memcachedlock, binary", lock_side(mcl::Protocol::binary)}};
+  return all;
+}
+
+void lock_and_unlock(benchmark::State& state, const NamedSide& named) {
+  const auto once = named.side(server().address());
+  for (auto _ : state) once();
+}
+
+/// What the server has counted so far: keys asked for, and stores, and deletions.
+int commands() {
+  const std::string stats = server().ask("stats", "END\r\n");
+  int sum = 0;
+  for (const std::string name : {"cmd_get", "cmd_set", "delete_hits", "delete_misses"}) {
+    sum += std::stoi(stats.substr(stats.find("STAT " + name + " ") + name.size() + 6));
+  }
+  return sum;
+}
+
+struct Cost {
+  double commands;
+  double round_trips;
+};
+
+Cost cost_of(const NamedSide& named) {
+  constexpr int times = 1000;
+  const Relay relay;
+  const auto once = named.side(relay.address());
+  once();  // connects
+  const int commands_before = commands();
+  const int trips_before = relay.round_trips();
+  for (int i = 0; i < times; ++i) once();
+  return {static_cast<double>(commands() - commands_before) / times,
+          static_cast<double>(relay.round_trips() - trips_before) / times};
+}
 
 /// Remembers each repetition's time, for the table.
 class Medians : public benchmark::ConsoleReporter {
@@ -169,8 +276,7 @@ class Medians : public benchmark::ConsoleReporter {
   void ReportRuns(const std::vector<Run>& runs) override {
     for (const Run& run : runs) {
       if (run.run_type == Run::RT_Iteration) {
-        times_[run.run_name.function_name + " " + run.run_name.args].push_back(
-            run.GetAdjustedRealTime());
+        times_[run.run_name.function_name].push_back(run.GetAdjustedRealTime());
       }
     }
   }
@@ -197,29 +303,23 @@ int main(int argc, char** argv) {
   }
   int count = static_cast<int>(arguments.size());
   benchmark::Initialize(&count, arguments.data());
+  for (const NamedSide& named : sides()) {
+    benchmark::RegisterBenchmark(named.name.c_str(),
+                                 [&](benchmark::State& state) { lock_and_unlock(state, named); });
+  }
   Medians medians;
   benchmark::RunSpecifiedBenchmarks(&medians);
 
-  const double bare = medians.median("add_delete ");
-  const double by_hand = medians.median("raw ");
-  struct Row {
-    const char* name;
-    const char* run;
-    const char* commands;
-    int round_trips;
-  };
-  std::printf("%-28s %8s %12s %8s  %-42s %s\n", "lock + unlock, one free key", "us", "add+delete=1",
+  const double bare = medians.median(sides()[0].name);
+  const double by_hand = medians.median(sides()[2].name);
+  std::printf("%-28s %8s %12s %8s %9s %12s\n", "lock + unlock of a free key", "us", "add+delete=1",
               "raw=1", "commands", "round trips");
-  for (const Row& row :
-       {Row{"add + delete", "add_delete ", "add, delete", 2},
-        Row{"add + get + delete", "add_get_delete ", "add, get, delete", 3},
-        Row{"by hand on a socket", "raw ", "add noreply, gets of two keys, cas", 2},
-        Row{"memcachedlock, text", "lock binary:0", "add noreply, gets of two keys, cas", 2},
-        Row{"memcachedlock, binary", "lock binary:1", "addq, getkq of two keys and noop, cas",
-            2}}) {
-    const double time = medians.median(row.run);
-    std::printf("%-28s %8.1f %12.2f %8.2f  %-42s %d\n", row.name, time / 1000, time / bare,
-                time / by_hand, row.commands, row.round_trips);
+  for (const NamedSide& named : sides()) {
+    const double time = medians.median(named.name);
+    const Cost cost = cost_of(named);
+    std::printf("%-28s %8.1f %12.2f %8.2f %9.2f %12.2f\n", named.name.c_str(), time / 1000,
+                time / bare, time / by_hand, cost.commands, cost.round_trips);
   }
+  std::printf("(a get of two keys counts as two commands)\n");
   return 0;
 }
