@@ -37,6 +37,10 @@ ClientOptions checked(ClientOptions options) {
   if (!options.sasl_user.empty() && options.protocol != Protocol::binary) {
     throw InvalidOption("ClientOptions::sasl_user needs Protocol::binary");
   }
+  if (options.sasl_user.find('\0') != std::string::npos ||
+      options.sasl_password.find('\0') != std::string::npos) {
+    throw InvalidOption("ClientOptions::sasl_user and sasl_password can't hold a NUL byte");
+  }
   return options;
 }
 

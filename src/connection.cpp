@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <ctime>
 #include <system_error>
 
@@ -83,6 +84,12 @@ void Connection::begin(std::chrono::milliseconds limit) {
     fail(memcached_last_error(handle_.get()), false);
   }
   log_in_ = false;
+}
+
+void Connection::cut() noexcept {
+  // libmemcached reads it anew before each wait, and takes 0 for a limit that has passed. It has
+  // nothing that is meant for other threads: its socket can't be had.
+  std::atomic_ref(handle_->poll_timeout).store(0, std::memory_order_relaxed);
 }
 
 void Connection::set_limit(std::chrono::milliseconds limit) {

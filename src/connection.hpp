@@ -49,6 +49,8 @@ class Connection {
 
   /// Before each request: the longest wait of each of its steps.
   void begin(std::chrono::milliseconds limit);
+  /// From any thread, during a request: it does not begin to wait again, and fails.
+  void cut() noexcept;
 
   /// `add` without a reply, then `gets` of both keys: the server runs them in this order, so the
   /// value that comes back tells who holds the lock, and with which CAS id.

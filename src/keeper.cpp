@@ -12,16 +12,24 @@ namespace memcachedlock::detail {
 
 namespace {
 
-PerProcess<Keeper>& keepers() {
+struct Keepers {
+  Keeper instance;
+  Keeper punctual;
+};
+
+PerProcess<Keepers>& keepers() {
   // Never destroyed: locks of static storage may be released after every destructor of ours.
-  static auto& instance = *new PerProcess<Keeper>;
+  static auto& all = *new PerProcess<Keepers>;
   static const bool registered = [] {
     return std::atexit([] {
-             if (Keeper* keeper = keepers().find()) keeper->stop();
+             Keepers* mine = keepers().find();
+             if (mine == nullptr) return;
+             mine->instance.stop();  // its last request may have to be cut off
+             mine->punctual.stop();
            }) == 0;
   }();
   (void)registered;
-  return instance;
+  return all;
 }
 
 constexpr std::chrono::milliseconds shortest_limit{5};
@@ -29,7 +37,8 @@ constexpr std::chrono::hours longest_limit{1};
 
 }  // namespace
 
-Keeper& Keeper::instance() { return keepers().get(); }
+Keeper& Keeper::instance() { return keepers().get().instance; }
+Keeper& Keeper::punctual() { return keepers().get().punctual; }
 
 void Keeper::schedule(const std::shared_ptr<Task>& task, Times times) {
   bool first = false;
@@ -92,7 +101,7 @@ void Keeper::run() {
       changed_.wait(mutex_);
       continue;
     }
-    const auto [due, task] = *tasks_.begin();
+    auto [due, task] = *tasks_.begin();
     const auto now = Clock::now();
     if (due > now) {
       changed_.wait_until(mutex_, due);
@@ -105,6 +114,7 @@ void Keeper::run() {
     const auto again =
         task->on_time(std::clamp<std::chrono::milliseconds>(limit, shortest_limit, longest_limit));
     if (again) schedule(task, *again);
+    task.reset();  // what goes with it may wait for the network
     mutex_.lock();
   }
   tasks_.clear();

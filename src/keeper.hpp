@@ -1,5 +1,6 @@
-// The one background thread of a process: renews leases, notices those that run out, clears away
-// what an unanswered acquire may have left. Started at first need, joined at exit.
+// The background threads of a process, started at first need, joined at exit: one renews leases,
+// notices those that run out and clears away what an unanswered acquire may have left; the other
+// never waits for the network, and cuts off requests that take too long (pool.hpp).
 #pragma once
 
 #include <chrono>
@@ -36,8 +37,10 @@ class Keeper {
     std::optional<Times> times_;  // guarded by the keeper's mutex
   };
 
-  /// The keeper of this process.
+  /// The one of this process whose tasks may ask memcached.
   static Keeper& instance();
+  /// The one whose tasks never wait, so that they are called in time.
+  static Keeper& punctual();
 
   /// Calls `task` once at `times.due`, or earlier if that was agreed before.
   void schedule(const std::shared_ptr<Task>& task, Times times);

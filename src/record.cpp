@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <limits>
 
 #include "process.hpp"
 
@@ -29,6 +30,14 @@ std::optional<std::uint64_t> next_number(std::string_view& text) {
   return number;
 }
 
+/// Of what anybody may have written, only what we could have: it is counted with.
+std::optional<std::chrono::milliseconds> next_lease(std::string_view& text) {
+  constexpr std::chrono::milliseconds longest = std::chrono::hours(24 * 30);
+  const auto number = next_number(text);
+  if (!number || *number > static_cast<std::uint64_t>(longest.count())) return {};
+  return std::chrono::milliseconds(*number);
+}
+
 std::string_view token_of(std::string_view member) { return member.substr(0, member.find('@')); }
 
 }  // namespace
@@ -48,14 +57,14 @@ std::optional<Record> Record::parse(std::string_view text) {
   if (next_word(text) != record_version) return {};
   const std::string_view state = next_word(text);
   if (state != "held" && state != "reserved") return {};
-  const auto lease = next_number(text);
+  const auto lease = next_lease(text);
   const std::string_view stamp = next_word(text);
   const auto fence = next_number(text);
   const std::string_view owner = next_word(text);
   if (!lease || stamp.empty() || !fence || owner.empty() || text.empty()) return {};
   Record record;
   record.reserved = state == "reserved";
-  record.lease = std::chrono::milliseconds(*lease);
+  record.lease = *lease;
   record.stamp = stamp;
   record.fence = *fence;
   record.owner = owner;
@@ -82,10 +91,11 @@ std::string Epoch::encode() const {
 
 std::optional<Epoch> Epoch::parse(std::string_view text) {
   if (next_word(text) != epoch_version) return {};
+  constexpr auto highest = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
   const auto number = next_number(text);
-  const auto lease = next_number(text);
-  if (!number || !lease) return {};
-  return Epoch{*number, std::chrono::milliseconds(*lease)};
+  const auto lease = next_lease(text);
+  if (!number || *number >= highest || !lease || !text.empty()) return {};
+  return Epoch{*number, *lease};
 }
 
 }  // namespace memcachedlock::detail

@@ -26,63 +26,6 @@ std::uint32_t ttl_of(milliseconds lease) {
   return static_cast<std::uint32_t>(std::chrono::ceil<std::chrono::seconds>(lease).count() + 1);
 }
 
-/// A connection while one thread uses it; back to the pool unless it broke.
-class Server::Loan {
- public:
-  Loan(Server& server, std::string_view key) : pool_(server.pool_.get()) {
-    const auto deadline = Clock::now() + server.options_.operation_timeout;
-    const MutexLock lock(pool_.mutex);
-    while (pool_.idle.empty() && pool_.made >= server.options_.connections) {
-      if (pool_.freed.wait_until(pool_.mutex, deadline) == std::cv_status::timeout &&
-          pool_.idle.empty() && pool_.made >= server.options_.connections) {
-        throw Unavailable(
-            fmt::format("{}: all {} connections were in use for {} ms; raise "
-                        "ClientOptions::connections or look why the server is slow",
-                        server.name_, pool_.made, server.options_.operation_timeout.count()),
-            std::string(key), server.name_);
-      }
-    }
-    if (!pool_.idle.empty()) {
-      connection_ = std::move(pool_.idle.back());
-      pool_.idle.pop_back();
-      used_before_ = true;
-      return;
-    }
-    connection_ = std::make_unique<Connection>(server.address_, server.options_);
-    ++pool_.made;
-  }
-
-  ~Loan() {
-    {
-      const MutexLock lock(pool_.mutex);
-      if (connection_ != nullptr) {
-        pool_.idle.push_back(std::move(connection_));
-      } else {
-        --pool_.made;
-      }
-    }
-    pool_.freed.notify_one();
-  }
-  Loan(const Loan&) = delete;
-  Loan& operator=(const Loan&) = delete;
-
-  Connection& operator*() { return *connection_; }
-  [[nodiscard]] bool used_before() const noexcept { return used_before_; }
-  void discard() { connection_.reset(); }
-  /// The server has gone: what else is idle is broken too.
-  void discard_idle() {
-    std::vector<std::unique_ptr<Connection>> broken;
-    const MutexLock lock(pool_.mutex);
-    pool_.made -= pool_.idle.size();
-    broken.swap(pool_.idle);
-  }
-
- private:
-  Pool& pool_;
-  std::unique_ptr<Connection> connection_;
-  bool used_before_ = false;
-};
-
 Server::Server(ServerAddress address, const ClientOptions& options)
     : address_(std::move(address)),
       name_(address_.to_string()),
@@ -106,20 +49,26 @@ void Server::raise(const Failure& failure, std::string_view key) const {
 
 template <class Request>
 auto Server::ask(std::string_view key, milliseconds limit, Request&& request) {
+  const milliseconds longest_wait = std::clamp(limit, milliseconds(1), options_.operation_timeout);
+  Pool& pool = pool_.get(address_, options_);
   for (bool again = false;; again = true) {
-    Loan loan(*this, key);
+    std::optional<Pool::Loan> loan = pool.lend(longest_wait);
+    if (!loan) {
+      throw Unavailable(fmt::format("{}: all {} connections were in use for {} ms; raise "
+                                    "ClientOptions::connections or look why the server is slow",
+                                    name_, options_.connections, longest_wait.count()),
+                        std::string(key), name_);
+    }
     try {
-      (*loan).begin(std::clamp(limit, milliseconds(1), options_.operation_timeout));
-      return request(*loan);
+      (*loan)->begin(longest_wait);
+      auto answer = request(**loan);
+      loan->keep();
+      return answer;
     } catch (const Failure& failure) {
-      loan.discard();
-      if (failure.kind != Failure::Kind::disconnected || !loan.used_before() || again) {
+      if (failure.kind != Failure::Kind::disconnected || !loan->used_before() || again) {
         raise(failure, key);
       }
-      loan.discard_idle();
-    } catch (...) {
-      loan.discard();
-      throw;
+      loan->discard_idle();
     }
   }
 }
@@ -158,16 +107,17 @@ Admission Server::prepare(const Key& key, milliseconds lease, RestartGuard guard
     const MutexLock lock(memory.mutex);
     if (memory.epoch != 0) return decide(memory, guard);
   }
-  return admit(read(key).epoch, lease, guard);
+  return admit(key, read(key).epoch, lease, guard);
 }
 
-Admission Server::admit(const std::optional<Item>& item, milliseconds lease, RestartGuard guard) {
+Admission Server::admit(const Key& key, const std::optional<Item>& item, milliseconds lease,
+                        RestartGuard guard) {
   Memory& memory = memory_.get();
   Admission admission;
   std::optional<milliseconds> restart;
   {
     const MutexLock lock(memory.mutex);
-    const std::uint64_t epoch = settle(memory, item, lease);
+    const std::uint64_t epoch = settle(key, memory, item, lease);
     if (epoch != memory.epoch) {
       memory.follows_another = memory.epoch != 0;
       memory.epoch = epoch;
@@ -194,14 +144,15 @@ Admission Server::admit(const std::optional<Item>& item, milliseconds lease, Res
 
 /// Brings the epoch item to what it must be: there, no lower than any seen, its longest lease no
 /// shorter than `lease` and any known. No request where it is so already.
-std::uint64_t Server::settle(Memory& memory, std::optional<Item> item, milliseconds lease) {
+std::uint64_t Server::settle(const Key& key, Memory& memory, std::optional<Item> item,
+                             milliseconds lease) {
   constexpr int most_tries = 8;  // each failed one means that another client changed it
   for (int tries = 0; tries < most_tries; ++tries) {
     if (item && item->cas == 0) {
       throw ServerError(fmt::format("{} runs without compare-and-swap, so locks could not be "
                                     "released safely: start memcached without -C (--disable-cas)",
                                     name_),
-                        {}, name_);
+                        key.text(), name_);
     }
     const std::optional<Epoch> found = item ? Epoch::parse(item->value) : std::nullopt;
     if (found) memory.longest_lease = std::max(memory.longest_lease, found->longest_lease);
@@ -213,7 +164,7 @@ std::uint64_t Server::settle(Memory& memory, std::optional<Item> item, milliseco
       wanted.number = std::max(static_cast<std::uint64_t>(wall_clock().count()), memory.epoch + 1);
     }
     const bool create = !item;
-    const View view = ask(epoch_key_, longest, [&](Connection& connection) {
+    const View view = ask(key.text(), longest, [&](Connection& connection) {
       constexpr std::uint32_t forever = 0;
       const std::string value = wanted.encode();
       return create ? connection.add_and_read(epoch_key_, epoch_key_, value, forever)
@@ -221,7 +172,7 @@ std::uint64_t Server::settle(Memory& memory, std::optional<Item> item, milliseco
     });
     item = view.lock;
     if (create && item && item->cas == 0) {
-      ask(epoch_key_, longest, [&](Connection& connection) {
+      ask(key.text(), longest, [&](Connection& connection) {
         connection.remove(epoch_key_);  // leave such a server as it was
         return 0;
       });
@@ -230,7 +181,7 @@ std::uint64_t Server::settle(Memory& memory, std::optional<Item> item, milliseco
   throw ServerError(fmt::format("{} does not keep what it is given: is its memory full (-M), or "
                                 "are its items evicted at once? Give it more memory (-m)",
                                 name_),
-                    {}, name_);
+                    key.text(), name_);
 }
 
 Admission Server::decide(Memory& memory, RestartGuard guard) const {

@@ -1,28 +1,23 @@
-// One server: its pool of connections, and what is known of its epoch.
+// One server: what is asked of it, and what is known of its epoch.
 #pragma once
 
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <cstdint>
-#include <functional>
-#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "annotations.hpp"
 #include "connection.hpp"
 #include "memcachedlock/client.hpp"
 #include "memcachedlock/key.hpp"
 #include "memcachedlock/options.hpp"
+#include "pool.hpp"
 #include "process.hpp"
 #include "record.hpp"
 
 namespace memcachedlock::detail {
-
-using Clock = std::chrono::steady_clock;
 
 /// Whether a lease may be given, by what the epoch item says.
 struct Admission {
@@ -31,10 +26,10 @@ struct Admission {
   Clock::time_point retry_at{};  ///< where it is not open: when it will be
 };
 
-/// Thread safe. Every request waits at most `operation_timeout` for a free connection and as long
-/// for each of its own steps, and throws Unavailable or ServerError, which name key and server. A
-/// connection that sat idle while the server restarted is replaced and the request sent again,
-/// once; that is why all requests are such that a second sending does no harm.
+/// Thread safe. Every request waits as ClientOptions tells, and throws Unavailable or ServerError,
+/// which name key and server. A connection that sat idle while the server restarted is replaced and
+/// the request sent again, once; that is why all requests are such that a second sending does no
+/// harm.
 class Server {
  public:
   /// The limit of a request that has no other than `operation_timeout`.
@@ -59,19 +54,12 @@ class Server {
   /// To be asked before the first record is sent to a server: reads the epoch where it is not
   /// known yet. No request otherwise.
   Admission prepare(const Key& key, std::chrono::milliseconds lease, RestartGuard guard);
-  /// To be asked with the epoch item that came back with a record. Makes the item where there is
-  /// none, and raises its longest lease where it must.
-  Admission admit(const std::optional<Item>& item, std::chrono::milliseconds lease,
+  /// To be asked with the epoch item that came back with a record of `key`. Makes the item where
+  /// there is none, and raises its longest lease where it must.
+  Admission admit(const Key& key, const std::optional<Item>& item, std::chrono::milliseconds lease,
                   RestartGuard guard);
 
  private:
-  struct Pool {
-    Mutex mutex;
-    std::condition_variable_any freed;
-    std::vector<std::unique_ptr<Connection>> idle MCL_GUARDED_BY(mutex);
-    std::size_t made MCL_GUARDED_BY(mutex) = 0;
-  };
-  class Loan;
   struct Memory {
     Mutex mutex;
     std::uint64_t epoch MCL_GUARDED_BY(mutex) = 0;  // 0: not seen yet
@@ -84,8 +72,8 @@ class Server {
   template <class Request>
   auto ask(std::string_view key, std::chrono::milliseconds limit, Request&& request);
   [[noreturn]] void raise(const Failure& failure, std::string_view key) const;
-  std::uint64_t settle(Memory& memory, std::optional<Item> item, std::chrono::milliseconds lease)
-      MCL_REQUIRES(memory.mutex);
+  std::uint64_t settle(const Key& key, Memory& memory, std::optional<Item> item,
+                       std::chrono::milliseconds lease) MCL_REQUIRES(memory.mutex);
   Admission decide(Memory& memory, RestartGuard guard) const MCL_REQUIRES(memory.mutex);
 
   const ServerAddress address_;

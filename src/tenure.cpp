@@ -138,7 +138,7 @@ Tenure::Attempt Tenure::acquire(const std::shared_ptr<Backend>& backend, const K
             key.text(), server.name());
       }
       if (found->has(token)) {
-        const Admission now = server.admit(view.epoch, options.timeout, options.restart_guard);
+        const Admission now = server.admit(key, view.epoch, options.timeout, options.restart_guard);
         auto tenure = std::make_shared<Tenure>(backend, key, options, owner, *found, token,
                                                *view.lock, now.epoch, started + options.timeout);
         may_have_landed = false;
@@ -262,7 +262,7 @@ Release Tenure::release() {
     }
     if (!in_time || !was_held) outcome = Release::lost;
   }
-  Keeper::instance().cancel(shared_from_this());
+  end_tasks();
   if (outcome == Release::lost) announce_loss();
   if (outcome == Release::released) notify(EventKind::released, Clock::now() - since_);
   if (outcome == Release::unavailable) notify(EventKind::unavailable, {}, trouble);
@@ -296,7 +296,7 @@ void Tenure::reserve(milliseconds time) {
     return;
   }
   const auto end = deadline_.load();
-  Keeper::instance().cancel(shared_from_this());
+  end_tasks();
   Keeper::instance().schedule(shared_from_this(), {end, end});
   notify(EventKind::reserved, time);
 }
@@ -336,31 +336,48 @@ void Tenure::start_renewal() {
     times = next_times();
   }
   Keeper::instance().schedule(shared_from_this(), times);
+  start_watch();
+}
+
+void Tenure::start_watch() {
+  if (state_.load() != State::held || generation_ != process_generation()) return;
+  if (watched_.exchange(true)) return;
+  Keeper::punctual().schedule(loss_watch(), {watch_until(), watch_until()});
+}
+
+void Tenure::end_tasks() {
+  Keeper::instance().cancel(shared_from_this());
+  Keeper::punctual().cancel(loss_watch());
+  watched_.store(false);
+}
+
+std::shared_ptr<Keeper::Task> Tenure::loss_watch() {
+  return {shared_from_this(), &loss_watch_};  // lives as long as the tenure
+}
+
+std::optional<Keeper::Times> Tenure::LossWatch::on_time(milliseconds) {
+  if (tenure_.state_.load() != State::held) return std::nullopt;
+  const auto until = tenure_.watch_until();
+  if (Clock::now() < until) return Keeper::Times{until, until};
+  if (tenure_.lose()) tenure_.announce_loss();
+  return std::nullopt;
 }
 
 Clock::time_point Tenure::watch_until() const { return deadline_.load() - margin_of(lease_); }
 
 Keeper::Times Tenure::next_times() const {
   const auto latest = watch_until();
-  return {renewing_.load() ? std::min(next_renewal_, latest) : latest, latest};
+  return {std::min(next_renewal_, latest), latest};
 }
 
 std::stop_token Tenure::lost() {
-  std::stop_token token;
-  bool first = false;
-  {
-    const MutexLock lock(stop_mutex_);
-    if (!stop_) {
-      stop_.emplace();
-      first = true;
-      if (announced_) stop_->request_stop();
-    }
-    token = stop_->get_token();
+  start_watch();
+  const MutexLock lock(stop_mutex_);
+  if (!stop_) {
+    stop_.emplace();
+    if (announced_) stop_->request_stop();
   }
-  if (first && state_.load() == State::held && generation_ == process_generation()) {
-    Keeper::instance().schedule(shared_from_this(), {watch_until(), watch_until()});
-  }
-  return token;
+  return stop_->get_token();
 }
 
 void Tenure::announce_loss() {
@@ -374,24 +391,21 @@ void Tenure::announce_loss() {
   notify(EventKind::lost, Clock::now() - since_);
 }
 
+/// Renewal, or the end of a reservation.
 std::optional<Keeper::Times> Tenure::on_time(milliseconds limit) {
   if (generation_ != process_generation()) return std::nullopt;
   if (is_reserved()) return lapse();
   const auto now = Clock::now();
-  // Not even an extension under way may delay this.
-  if (now >= watch_until()) {
-    if (lose()) announce_loss();
-    return std::nullopt;
-  }
+  if (now >= watch_until()) return std::nullopt;  // the watch gives it up
   if (!mutex_.try_lock()) return Keeper::Times{now + milliseconds(5), watch_until()};
   bool extended = false;
   std::string trouble;
   std::optional<Keeper::Times> again;
-  if (state_.load() == State::held) {
+  if (state_.load() == State::held && renewing_.load()) {
     const auto rest = server_.resting_until();
-    if (renewing_.load() && now >= next_renewal_ && now < rest) {
+    if (now >= next_renewal_ && now < rest) {
       next_renewal_ = rest;
-    } else if (renewing_.load() && now >= next_renewal_) {
+    } else if (now >= next_renewal_) {
       try {
         const auto left = std::chrono::ceil<milliseconds>(watch_until() - now);
         if (write(false, lease_, std::min(limit, left)) == Write::done) {

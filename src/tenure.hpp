@@ -47,6 +47,8 @@ class Tenure final : public Keeper::Task, public std::enable_shared_from_this<Te
   /// Held again, for a full lease. False when somebody else has it or may have it.
   bool resume();
   void start_renewal();
+  /// From now on its loss is told in time, and not only when it is found.
+  void start_watch();
 
   [[nodiscard]] bool owns() const;
   [[nodiscard]] bool is_reserved() const { return state_.load() == State::reserved; }
@@ -68,11 +70,25 @@ class Tenure final : public Keeper::Task, public std::enable_shared_from_this<Te
   enum class State { held, reserved, lost, over };
   enum class Write { done, lost };
 
+  /// Gives a lease up when it can't be kept any more. In the thread that never waits, so that
+  /// neither a renewal under way nor a slow server delays it.
+  class LossWatch final : public Keeper::Task {
+   public:
+    explicit LossWatch(Tenure& tenure) : tenure_(tenure) {}
+    std::optional<Keeper::Times> on_time(std::chrono::milliseconds limit) override;
+
+   private:
+    Tenure& tenure_;
+  };
+
   Write write(bool reserved, std::chrono::milliseconds lease, std::chrono::milliseconds limit)
       MCL_REQUIRES(mutex_);
   Release take_away() MCL_REQUIRES(mutex_);
   bool lose();
   void announce_loss();
+  /// Neither renewed nor watched any more.
+  void end_tasks();
+  [[nodiscard]] std::shared_ptr<Keeper::Task> loss_watch();
   std::optional<Keeper::Times> lapse();
   [[nodiscard]] Keeper::Times next_times() const MCL_REQUIRES(mutex_);
   [[nodiscard]] Clock::time_point watch_until() const;
@@ -94,6 +110,8 @@ class Tenure final : public Keeper::Task, public std::enable_shared_from_this<Te
   std::atomic<State> state_{State::held};
   std::atomic<Clock::time_point> deadline_;
   std::atomic<bool> renewing_{false};
+  std::atomic<bool> watched_{false};
+  LossWatch loss_watch_{*this};
   Clock::time_point next_renewal_ MCL_GUARDED_BY(mutex_){};
 
   mutable Mutex stop_mutex_;

@@ -20,6 +20,7 @@ class LocalServer {
 
   /// For MemcachedClient.
   [[nodiscard]] std::string address() const;
+  [[nodiscard]] int port() const { return port_; }
 
   void stop();    ///< SIGKILL: leases and connections are gone
   void start();   ///< at the same address

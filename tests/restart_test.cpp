@@ -1,6 +1,12 @@
 // Servers that restart, stop or lose their items while leases are out.
 #include <gtest/gtest.h>
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include <cstdlib>
+#include <fstream>
 #include <thread>
 
 #include "local_server.hpp"
@@ -195,6 +201,161 @@ TEST_F(Restart, OneOfThreeServersDeadLeavesTheOthersAlone) {
   }
   EXPECT_GT(dead, 0);
   EXPECT_LT(dead, 60);
+}
+
+TEST_F(Restart, ADeadServersKeysProceedAndComeBackWithTheServer) {
+  LocalServer second;
+  LocalServer third;
+  const mcl::MemcachedClient all(server.address() + "," + second.address() + "," + third.address(),
+                                 options);
+  const auto try_all = [&] {
+    int held = 0;
+    for (int i = 0; i < 60; ++i) {
+      mcl::Lock lock(all, "key" + std::to_string(i),
+                     {.timeout = 200ms, .on_unavailable = mcl::OnUnavailable::proceed});
+      if (lock.try_lock() && lock.owns_lock()) ++held;
+    }
+    return held;
+  };
+  EXPECT_EQ(try_all(), 60);
+  server.stop();
+  const int held = try_all();
+  EXPECT_GT(held, 0);
+  EXPECT_LT(held, 60);
+  EXPECT_EQ(recorder->count(mcl::EventKind::proceeded_unlocked), 60 - held);
+  server.start();
+  EXPECT_TRUE(eventually([&] { return try_all() == 60; }));  // the guard lets it after a lease
+}
+
+TEST_F(Restart, ALockThatSomebodyDeletedIsLostAtTheNextRenewal) {
+  mcl::Lock lock(client(), "key", {.timeout = 600ms, .renew = true});
+  lock.lock();
+  const auto lost = lock.lost();
+  ASSERT_EQ(server.ask("delete memcachedlock:key"), "DELETED\r\n");
+  EXPECT_TRUE(eventually([&] { return lost.stop_requested(); }));
+  EXPECT_EQ(recorder->count(mcl::EventKind::lost), 1);
+  EXPECT_EQ(lock.release(), mcl::Release::lost);
+}
+
+TEST_F(Restart, AnEpochThatSomebodyDeletedIsARestart) {
+  const auto known = client();
+  mcl::Lock holder(known, "key", with_guard(mcl::RestartGuard::known));
+  holder.lock();
+  ASSERT_EQ(server.ask("delete memcachedlock:^epoch"), "DELETED\r\n");
+  EXPECT_FALSE(mcl::Lock(known, "other", with_guard(mcl::RestartGuard::known)).try_lock());
+  EXPECT_EQ(recorder->count(mcl::EventKind::restart_seen), 1);
+  EXPECT_TRUE(holder.extend());  // it holds what it held
+  EXPECT_EQ(holder.release(), mcl::Release::released);
+  mcl::Lock unguarded(known, "third", with_guard(mcl::RestartGuard::off));
+  EXPECT_TRUE(unguarded.try_lock());
+  EXPECT_GT(unguarded.fencing_token(), holder.fencing_token());
+}
+
+// Fault: a small server evicts what it was given. Promise: a holder that renews learns of it, and
+// the loss of the epoch counts as a restart.
+TEST(Eviction, IsLearnedAtTheNextRenewal) {
+  const LocalServer small({"-m", "1", "-I", "128k"});
+  mcl::ClientOptions options;
+  const auto recorder = std::make_shared<Recorder>();
+  options.observer = recorder;
+  const mcl::MemcachedClient client(small.address(), options);
+  const mcl::LockOptions long_lease{.timeout = 1h};
+  mcl::Lock lock(client, "key", {.timeout = 3s, .renew = true});
+  lock.lock();
+  mcl::Lock idle(client, "idle", long_lease);
+  idle.lock();
+  const auto lost = lock.lost();
+  // Items of every size, so that each slab class has to evict.
+  const auto fill = [&](int round) {
+    std::string commands;
+    for (std::size_t size = 16; size <= 512; size += 16) {
+      for (int i = 0; i < 200; ++i) {
+        commands += "set f" + std::to_string(round) + "-" + std::to_string(size) + "-" +
+                    std::to_string(i) + " 0 0 " + std::to_string(size) + " noreply\r\n" +
+                    std::string(size, 'x') + "\r\n";
+      }
+    }
+    small.ask(commands + "version");
+  };
+  int round = 0;
+  ASSERT_TRUE(eventually([&] {
+    fill(++round);
+    return small.get("memcachedlock:idle").empty() && small.get("memcachedlock:^epoch").empty() &&
+           small.get("memcachedlock:key").empty();
+  }));
+  EXPECT_TRUE(eventually([&] { return lost.stop_requested(); }));
+  EXPECT_EQ(lock.release(), mcl::Release::lost);
+  EXPECT_FALSE(mcl::Lock(client, "idle", long_lease).try_lock());
+  EXPECT_EQ(recorder->count(mcl::EventKind::restart_seen), 1);
+  EXPECT_EQ(idle.release(), mcl::Release::lost);
+}
+
+// Fault: the server closes idle connections. Promise: nobody notices.
+TEST(IdleConnections, AreMadeAnew) {
+  const LocalServer server({"-o", "idle_timeout=1"});
+  const mcl::MemcachedClient client(server.address());
+  const auto dropped = [&] {
+    const std::string stats = server.ask("stats", "END\r\n");
+    const auto place = stats.find("STAT idle_kicks ");
+    return std::stoi(stats.substr(place + 16));
+  };
+  mcl::Lock lock(client, "key");
+  lock.lock();
+  ASSERT_TRUE(eventually([&] { return dropped() >= 1; }));
+  EXPECT_TRUE(lock.extend());
+  ASSERT_TRUE(eventually([&] { return dropped() >= 2; }));
+  EXPECT_EQ(lock.release(), mcl::Release::released);
+  ASSERT_TRUE(eventually([&] { return dropped() >= 3; }));
+  EXPECT_TRUE(lock.try_lock());
+}
+
+// Fault: a host name stops resolving. Promise: open connections go on; new ones are an error that
+// names the server, and work again when the name does.
+TEST(HostNames, MayStopResolving) {
+  const pid_t child = fork();
+  if (child == 0) {
+    constexpr int not_permitted = 77;
+    std::string hosts = "/tmp/memcachedlock-hosts-XXXXXX";
+    close(mkstemp(hosts.data()));
+    const auto set_hosts = [&](const std::string& line) { std::ofstream(hosts) << line << '\n'; };
+    set_hosts("127.0.0.1 lock-server.test");
+    // A view of /etc/hosts for this process alone.
+    if (unshare(CLONE_NEWNS) != 0 ||
+        mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+        mount(hosts.c_str(), "/etc/hosts", nullptr, MS_BIND, nullptr) != 0) {
+      unlink(hosts.c_str());
+      _exit(not_permitted);
+    }
+    bool well = true;
+    {
+      LocalServer server;
+      const std::string name = "lock-server.test:" + std::to_string(server.port());
+      const mcl::MemcachedClient client(name);
+      mcl::Lock lock(client, "key", {.restart_guard = mcl::RestartGuard::off});
+      lock.lock();
+      set_hosts("127.0.0.1 localhost");
+      well = lock.extend() && lock.release() == mcl::Release::released;
+      server.stop();
+      server.start();
+      try {
+        lock.lock();
+        well = false;
+      } catch (const mcl::Unavailable& error) {
+        well = well && error.server() == name;
+      }
+      set_hosts("127.0.0.1 lock-server.test");
+      lock.lock();
+      well = well && lock.release() == mcl::Release::released;
+    }
+    unlink(hosts.c_str());
+    _exit(well ? 0 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  if (WIFEXITED(status) && WEXITSTATUS(status) == 77) {
+    GTEST_SKIP() << "a mount of its own is not permitted here";
+  }
+  EXPECT_EQ(status, 0);
 }
 
 TEST_F(Restart, AnUnansweredAcquireIsTakenAwayAgain) {

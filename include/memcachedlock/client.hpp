@@ -23,7 +23,8 @@ enum class Protocol { text, binary };
 struct ClientOptions {
   /// Longest wait for a connection; more than 0.
   std::chrono::milliseconds connect_timeout{1'000};
-  /// Longest wait for each step of a request, and for a free connection of the pool; more than 0.
+  /// Longest wait for the answer to a request, and before it for a free connection of the pool;
+  /// more than 0. A server that sends its answer byte by byte can stretch it to twice that.
   std::chrono::milliseconds operation_timeout{1'000};
   /// In front of every key; printable ASCII without spaces and '^', at most 64 bytes.
   std::string prefix = "memcachedlock:";

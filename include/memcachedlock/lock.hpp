@@ -70,7 +70,8 @@ class MEMCACHEDLOCK_EXPORT BasicLock {
   /// Rises for each holder of the key. {0, 0} when no lock is held.
   [[nodiscard]] FencingToken fencing_token() const;
   /// Stop is requested once the lease is known to be lost, in any case before another could hold
-  /// the lock. Callbacks run in the thread that learns of it, and must be quick.
+  /// the lock. Callbacks run in the thread that learns of it, and must be quick; what they ask is a
+  /// copy of lease(), as the lock itself is used by one thread.
   [[nodiscard]] std::stop_token lost() const;
   /// All of the last four, to hand to the code under the lock.
   [[nodiscard]] Lease lease() const;

@@ -19,8 +19,7 @@ struct MEMCACHEDLOCK_EXPORT ServerAddress {
   /// As it would be written in the list: "host:port", "[::1]:port" or "/path".
   [[nodiscard]] std::string to_string() const;
 
-  friend auto operator<=>(const ServerAddress&, const ServerAddress&) =
-      default;
+  friend auto operator<=>(const ServerAddress&, const ServerAddress&) = default;
 };
 
 /// Reads a list separated by commas; spaces around entries do not matter. An entry is `host`,
