@@ -36,6 +36,11 @@ class NoReply {
   memcached_st* handle_;
 };
 
+std::uint64_t next_number() {
+  static std::atomic<std::uint64_t> number{0};
+  return ++number;
+}
+
 class Result {
  public:
   explicit Result(memcached_st* handle) { memcached_result_create(handle, &result_); }
@@ -54,6 +59,7 @@ void Connection::Free::operator()(memcached_st* handle) const noexcept { memcach
 
 Connection::Connection(const ServerAddress& server, const ClientOptions& options)
     : handle_(memcached_create(nullptr)),
+      number_(next_number()),
       limit_(options.operation_timeout),
       connect_limit_(options.connect_timeout),
       log_in_(!options.sasl_user.empty()) {
@@ -77,6 +83,7 @@ Connection::Connection(const ServerAddress& server, const ClientOptions& options
 }
 
 void Connection::begin(std::chrono::milliseconds limit) {
+  asked_ = Clock::now();
   set_limit(limit);
   if (!log_in_) return;
   // Connects with a request of its own: a later one would hide that the login was refused.
@@ -84,6 +91,14 @@ void Connection::begin(std::chrono::milliseconds limit) {
     fail(memcached_last_error(handle_.get()), false);
   }
   log_in_ = false;
+}
+
+void Connection::end() noexcept {
+  if (open_since_ == Clock::time_point::max()) open_since_ = Clock::now();
+}
+
+bool Connection::knows(const Cas& cas) const noexcept {
+  return cas.connection == number_ || open_since_ < cas.asked;
 }
 
 void Connection::cut() noexcept {
@@ -148,7 +163,7 @@ View Connection::read(std::string_view key, std::string_view epoch_key) {
     const std::string_view name(memcached_result_key_value(found),
                                 memcached_result_key_length(found));
     Item item{std::string(memcached_result_value(found), memcached_result_length(found)),
-              memcached_result_cas(found)};
+              {memcached_result_cas(found), number_, asked_}};
     if (name == key) {
       view.lock = std::move(item);
     } else if (name == epoch_key) {
@@ -176,20 +191,20 @@ View Connection::add_and_read(std::string_view key, std::string_view epoch_key,
 }
 
 View Connection::cas_and_read(std::string_view key, std::string_view epoch_key,
-                              std::string_view value, std::uint32_t ttl, std::uint64_t cas) {
+                              std::string_view value, std::uint32_t ttl, const Cas& cas) {
   memcached_st* handle = handle_.get();
   {
     const NoReply quiet(handle);
     const auto code = memcached_cas(handle, key.data(), key.size(), value.data(), value.size(),
-                                    static_cast<std::time_t>(ttl), 0, cas);
+                                    static_cast<std::time_t>(ttl), 0, cas.id);
     if (memcached_failed(code)) fail(code, true);
   }
   return read(key, epoch_key);
 }
 
-Removal Connection::remove_if(std::string_view key, std::uint64_t cas) {
+Removal Connection::remove_if(std::string_view key, const Cas& cas) {
   const auto code =
-      memcached_cas(handle_.get(), key.data(), key.size(), "", 0, in_the_past, 0, cas);
+      memcached_cas(handle_.get(), key.data(), key.size(), "", 0, in_the_past, 0, cas.id);
   switch (code) {
     case MEMCACHED_SUCCESS:
       return Removal::removed;

@@ -16,9 +16,19 @@ struct memcached_st;
 
 namespace memcachedlock::detail {
 
+using Clock = std::chrono::steady_clock;
+
+/// A CAS id, and how it was learned. A server that restarts counts from 1 again, so the id may by
+/// then be another holder's: it is good only on a connection that is older than the question.
+struct Cas {
+  std::uint64_t id = 0;
+  std::uint64_t connection = 0;  ///< the number of the one that learned it
+  Clock::time_point asked{};     ///< before the request was sent
+};
+
 struct Item {
   std::string value;
-  std::uint64_t cas = 0;
+  Cas cas;
 };
 
 /// What was at two keys of one server at one moment.
@@ -49,6 +59,10 @@ class Connection {
 
   /// Before each request: the longest wait of each of its steps.
   void begin(std::chrono::milliseconds limit);
+  /// After each request that was answered.
+  void end() noexcept;
+  /// Whether the server that this id is from is still the same.
+  [[nodiscard]] bool knows(const Cas& cas) const noexcept;
   /// From any thread, during a request: it does not begin to wait again, and fails.
   void cut() noexcept;
 
@@ -57,9 +71,9 @@ class Connection {
   View add_and_read(std::string_view key, std::string_view epoch_key, std::string_view value,
                     std::uint32_t ttl);
   View cas_and_read(std::string_view key, std::string_view epoch_key, std::string_view value,
-                    std::uint32_t ttl, std::uint64_t cas);
+                    std::uint32_t ttl, const Cas& cas);
   View read(std::string_view key, std::string_view epoch_key);
-  Removal remove_if(std::string_view key, std::uint64_t cas);
+  Removal remove_if(std::string_view key, const Cas& cas);
   /// Only for servers without compare-and-swap, where nothing else takes an item away.
   void remove(std::string_view key);
 
@@ -71,6 +85,9 @@ class Connection {
   [[noreturn]] void fail(int code, bool sent);
 
   std::unique_ptr<memcached_st, Free> handle_;
+  const std::uint64_t number_;
+  Clock::time_point asked_{};
+  Clock::time_point open_since_ = Clock::time_point::max();  // at the latest
   std::chrono::milliseconds limit_;
   std::chrono::milliseconds connect_limit_;
   bool log_in_;

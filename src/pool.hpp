@@ -15,8 +15,6 @@
 
 namespace memcachedlock::detail {
 
-using Clock = std::chrono::steady_clock;
-
 /// Thread safe.
 class Pool {
  public:

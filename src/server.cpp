@@ -62,6 +62,7 @@ auto Server::ask(std::string_view key, milliseconds limit, Request&& request) {
     try {
       (*loan)->begin(longest_wait);
       auto answer = request(**loan);
+      (*loan)->end();
       loan->keep();
       return answer;
     } catch (const Failure& failure) {
@@ -80,8 +81,9 @@ View Server::add_and_read(const Key& key, std::string_view value, milliseconds l
 }
 
 View Server::cas_and_read(const Key& key, std::string_view value, milliseconds lease,
-                          std::uint64_t cas, milliseconds limit) {
+                          const Cas& cas, milliseconds limit) {
   return ask(key.text(), limit, [&](Connection& connection) {
+    if (!connection.knows(cas)) return connection.read(key.item(), epoch_key_);
     return connection.cas_and_read(key.item(), epoch_key_, value, ttl_of(lease), cas);
   });
 }
@@ -91,13 +93,15 @@ View Server::read(const Key& key, milliseconds limit) {
              [&](Connection& connection) { return connection.read(key.item(), epoch_key_); });
 }
 
-Removal Server::remove_if(const Key& key, std::uint64_t cas) {
+Removal Server::remove_if(const Key& key, const Cas& cas) {
   bool sent = false;
   return ask(key.text(), longest, [&](Connection& connection) {
-    const bool before = std::exchange(sent, true);
-    const Removal removal = connection.remove_if(key.item(), cas);
-    // Sent a second time: the first may have removed it already.
-    return before && removal == Removal::absent ? Removal::removed : removal;
+    if (!connection.knows(cas)) {
+      if (connection.read(key.item(), epoch_key_).lock) return Removal::changed;
+      return sent ? Removal::removed : Removal::absent;  // by the first sending
+    }
+    sent = true;
+    return connection.remove_if(key.item(), cas);
   });
 }
 
@@ -148,7 +152,7 @@ std::uint64_t Server::settle(const Key& key, Memory& memory, std::optional<Item>
                              milliseconds lease) {
   constexpr int most_tries = 8;  // each failed one means that another client changed it
   for (int tries = 0; tries < most_tries; ++tries) {
-    if (item && item->cas == 0) {
+    if (item && item->cas.id == 0) {
       throw ServerError(fmt::format("{} runs without compare-and-swap, so locks could not be "
                                     "released safely: start memcached without -C (--disable-cas)",
                                     name_),
@@ -171,7 +175,7 @@ std::uint64_t Server::settle(const Key& key, Memory& memory, std::optional<Item>
                     : connection.cas_and_read(epoch_key_, epoch_key_, value, forever, item->cas);
     });
     item = view.lock;
-    if (create && item && item->cas == 0) {
+    if (create && item && item->cas.id == 0) {
       ask(key.text(), longest, [&](Connection& connection) {
         connection.remove(epoch_key_);  // leave such a server as it was
         return 0;

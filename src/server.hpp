@@ -41,10 +41,13 @@ class Server {
   [[nodiscard]] const std::string& name() const noexcept { return name_; }
 
   View add_and_read(const Key& key, std::string_view value, std::chrono::milliseconds lease);
+  /// Only reads where the server may have restarted since `cas` was learned: then it is not good
+  /// any more, and what is there now comes back.
   View cas_and_read(const Key& key, std::string_view value, std::chrono::milliseconds lease,
-                    std::uint64_t cas, std::chrono::milliseconds limit = longest);
+                    const Cas& cas, std::chrono::milliseconds limit = longest);
   View read(const Key& key, std::chrono::milliseconds limit = longest);
-  Removal remove_if(const Key& key, std::uint64_t cas);
+  /// `changed` also where the server may have restarted since `cas` was learned.
+  Removal remove_if(const Key& key, const Cas& cas);
 
   /// After it failed to answer the background thread: that should not wait for it again so soon,
   /// as other servers' leases need it too.

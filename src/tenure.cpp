@@ -27,8 +27,7 @@ milliseconds margin_of(milliseconds lease) { return std::min(lease / 8, millisec
 /// Takes one member out of the lock's item: by compare-and-delete, or by compare-and-swap where
 /// others share it. `record` and `cas` are what is believed to be there; what others have written
 /// meanwhile is read again, as an extension that went unanswered may be ours all the same.
-Release take_out(Server& server, const Key& key, const std::string& token, Record record,
-                 std::uint64_t cas) {
+Release take_out(Server& server, const Key& key, const std::string& token, Record record, Cas cas) {
   const auto is_in = [&](const std::optional<Item>& item) {
     const auto found = item ? Record::parse(item->value) : std::nullopt;
     if (!found || !found->has(token)) return false;
@@ -45,12 +44,14 @@ Release take_out(Server& server, const Key& key, const std::string& token, Recor
     }
     Record next = record;
     next.remove(token);
-    if (next.fence == 0) next.fence = cas;
+    if (next.fence == 0) next.fence = cas.id;
     next.stamp = next_stamp();
     const View view = server.cas_and_read(key, next.encode(), next.lease, cas);
     if (!is_in(view.lock)) {
       const auto found = view.lock ? Record::parse(view.lock->value) : std::nullopt;
-      return found && found->owner == next.owner ? Release::released : Release::lost;
+      // Of the same holding, and without us: that was this attempt, or an earlier one.
+      const bool ours = found && found->owner == next.owner && found->fence == next.fence;
+      return ours ? Release::released : Release::lost;
     }
   }
   return Release::unavailable;
@@ -160,7 +161,7 @@ Tenure::Attempt Tenure::acquire(const std::shared_ptr<Backend>& backend, const K
       if (joined.reserved) joined.members.clear();
       joined.reserved = false;
       joined.lease = std::max(joined.lease, options.timeout);
-      joined.fence = joined.fence != 0 ? joined.fence : view.lock->cas;
+      joined.fence = joined.fence != 0 ? joined.fence : view.lock->cas.id;
       joined.stamp = next_stamp();
       joined.add(token);
       view = server.cas_and_read(key, joined.encode(), joined.lease, view.lock->cas);
@@ -185,7 +186,7 @@ Tenure::Tenure(std::shared_ptr<Backend> backend, Key key, const LockOptions& opt
       owner_(std::move(owner)),
       lease_(options.timeout),
       token_(std::move(token)),
-      fence_{epoch, record.fence != 0 ? record.fence : item.cas},
+      fence_{epoch, record.fence != 0 ? record.fence : item.cas.id},
       since_(Clock::now()),
       generation_(process_generation()),
       record_(std::move(record)),

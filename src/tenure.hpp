@@ -106,7 +106,7 @@ class Tenure final : public Keeper::Task, public std::enable_shared_from_this<Te
 
   mutable Mutex mutex_;  // one request for this holding at a time
   Record record_ MCL_GUARDED_BY(mutex_);
-  std::uint64_t cas_ MCL_GUARDED_BY(mutex_);
+  Cas cas_ MCL_GUARDED_BY(mutex_);
   std::atomic<State> state_{State::held};
   std::atomic<Clock::time_point> deadline_;
   std::atomic<bool> renewing_{false};

@@ -42,7 +42,11 @@ const Operation& operation(int number) {
          EXPECT_EQ(extended, lock.owns_lock());
        }},
       {"Release", true, mcl::OwnerId::unique(), [](mcl::RLock& lock) { lock.lock(); },
-       [](mcl::RLock& lock) { (void)lock.release(); }},
+       [](mcl::RLock& lock) {
+         const auto end = std::chrono::steady_clock::now() + lock.remaining();
+         const auto outcome = lock.release();
+         EXPECT_TRUE(outcome != mcl::Release::lost || std::chrono::steady_clock::now() >= end);
+       }},
       {"AcquireAgain", false, mcl::OwnerId::unique(),
        [](mcl::RLock& lock) {
          lock.lock();

@@ -1,4 +1,8 @@
-# need PACKAGE...: installs those Debian packages that are missing (as root). To be sourced.
+# To be sourced. need PACKAGE...: installs those Debian packages that are missing (as root).
+# shellcheck disable=SC2034  # for those who source this
+build_packages="g++ cmake ninja-build pkg-config libmemcached-dev libfmt-dev libssl-dev"
+test_packages="memcached libgtest-dev libbenchmark-dev libsqlite3-dev sasl2-bin libsasl2-modules faketime"
+
 need() {
   local missing=() package
   for package in "$@"; do

@@ -1,0 +1,505 @@
+// Workers in several processes take and release locks and write down what they see, while a nemesis
+// does to them, to the servers and to the network between what may happen. Afterwards the history
+// is checked.
+//
+//   torture SECONDS SEED DIRECTORY       prints what was tried and found; 1 if a promise was broken
+//   torture worker SERVERS SEED FILE     what it starts for each worker
+#include <fcntl.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <map>
+#include <memory>
+#include <random>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "fault_proxy.hpp"
+#include "history.hpp"
+#include "local_server.hpp"
+#include "memcachedlock/memcachedlock.hpp"
+
+namespace {
+
+namespace mcl = memcachedlock;
+using namespace std::chrono_literals;
+using std::chrono::milliseconds;
+using std::chrono::nanoseconds;
+
+constexpr int servers = 3;
+constexpr int processes = 4;
+constexpr int threads_each = 3;
+constexpr int keys = 24;
+constexpr milliseconds longest_lease{1'500};
+constexpr milliseconds longest_wait{1'500};
+constexpr milliseconds request_limit{200};
+constexpr milliseconds longest_stop{2'500};
+// Beyond a wait's limit: requests under way, a stop of the process, a busy machine.
+constexpr auto allowance = 20s;
+
+std::int64_t now() {
+  return nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+using Random = std::mt19937;
+
+template <class T>
+T pick(Random& random, T low, T high) {
+  return std::uniform_int_distribution<T>(low, high)(random);
+}
+
+// ---- worker ------------------------------------------------------------------------------------
+
+std::atomic<bool> ending{false};
+
+/// Lines that survive a SIGKILL: each is one write.
+class Writer : public mcl::Observer {
+ public:
+  explicit Writer(const char* file)
+      : fd_(open(file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600)) {
+    if (fd_ < 0) throw std::runtime_error("cannot write the history");
+  }
+  ~Writer() override { close(fd_); }
+  Writer(const Writer&) = delete;
+  Writer& operator=(const Writer&) = delete;
+
+  template <class... Words>
+  void line(char step, const std::string& id, const Words&... words) {
+    std::string text{step};
+    text += ' ' + id;
+    ((text += ' ' + to_text(words)), ...);
+    text += '\n';
+    if (write(fd_, text.data(), text.size()) < 0) std::abort();
+  }
+  void on_event(const mcl::Event& event) override {
+    if (event.kind == mcl::EventKind::lost) {
+      line('X', std::to_string(getpid()), std::string(event.key), event.token.to_string(), now());
+    }
+  }
+
+ private:
+  static std::string to_text(const std::string& text) { return text; }
+  static std::string to_text(std::int64_t number) { return std::to_string(number); }
+  int fd_;
+};
+
+struct Conflict {};
+
+class Worker {
+ public:
+  Worker(const mcl::MemcachedClient& client, Writer& writer, unsigned seed)
+      : client_(client),
+        writer_(writer),
+        random_(seed),
+        name_(std::to_string(getpid()) + "." + std::to_string(seed) + ".") {}
+
+  void run() {
+    while (!ending) {
+      key_ = "key" + std::to_string(pick(random_, 0, keys - 1));
+      options_ = {};
+      options_.timeout = milliseconds(pick<std::int64_t>(random_, 300, longest_lease.count()));
+      options_.interval = 20ms;
+      options_.renew = pick(random_, 0, 1) == 0;
+      options_.restart_guard = mcl::RestartGuard::strict;
+      switch (pick(random_, 0, 3)) {
+        case 0:
+          attempt_rlock();
+          break;
+        case 1:
+          attempt_zlock();
+          break;
+        default:
+          attempt_lock();
+      }
+    }
+  }
+
+ private:
+  [[nodiscard]] std::string next_id() { return name_ + std::to_string(++count_); }
+
+  /// Takes it, by one of the ways there are. What happens is written under `id`.
+  template <class AnyLock>
+  bool take(AnyLock& lock, const std::string& id) {
+    const milliseconds limit(pick<std::int64_t>(random_, 0, longest_wait.count()));
+    writer_.line('I', id, key_, now(), nanoseconds(limit).count());
+    try {
+      bool got = false;
+      if (pick(random_, 0, 3) == 0) {
+        got = lock.try_lock();
+      } else if (pick(random_, 0, 7) == 0) {
+        std::stop_source stop;
+        std::jthread canceller([&stop, limit](const std::stop_token& done) {
+          const auto end = std::chrono::steady_clock::now() + limit;
+          while (!done.stop_requested() && std::chrono::steady_clock::now() < end) {
+            std::this_thread::sleep_for(1ms);
+          }
+          stop.request_stop();
+        });
+        lock.lock(stop.get_token());
+        got = true;
+      } else {
+        got = lock.try_lock_for(limit);
+      }
+      if (got && lock.owns_lock()) {
+        write_acquired(id, lock.lease());
+        return true;
+      }
+      if (got) lock.unlock();  // unprotected, or already run out
+    } catch (const mcl::Error&) {
+    }
+    writer_.line('F', id, now());
+    return false;
+  }
+
+  void write_acquired(const std::string& id, const mcl::Lease& lease) {
+    const std::int64_t time = now();
+    writer_.line('A', id, time, lease.fencing_token().to_string(), lease_end(lease));
+  }
+  /// The clock is read first, so that what is written is never more than the holder was told.
+  static std::int64_t lease_end(const mcl::Lease& lease) {
+    const std::int64_t time = now();
+    return time + nanoseconds(lease.remaining()).count();
+  }
+
+  void hold(const std::string& id, const mcl::Lease& lease) {
+    const int kind = pick(random_, 0, 99);
+    const auto time = kind < 70   ? 0us
+                      : kind < 99 ? std::chrono::microseconds(pick(random_, 100, 4'000))
+                                  : std::chrono::microseconds(pick(random_, 4'000, 1'800'000));
+    const auto end = std::chrono::steady_clock::now() + time;
+    while (std::chrono::steady_clock::now() < end && !lease.lost().stop_requested()) {
+      std::this_thread::sleep_for(std::min<nanoseconds>(1ms, time));
+    }
+    if (time > 0us) {
+      if (lease.owns_lock()) {
+        writer_.line('E', id, lease_end(lease));
+      } else {
+        writer_.line('L', id, now());
+      }
+    }
+  }
+
+  template <class AnyLock>
+  void give_up(AnyLock& lock, const std::string& id) {
+    writer_.line('R', id, now());
+    const mcl::Release outcome = lock.release();
+    writer_.line('O', id, now(),
+                 std::string(outcome == mcl::Release::released ? "released"
+                             : outcome == mcl::Release::lost   ? "lost"
+                                                               : "unavailable"));
+  }
+
+  template <class AnyLock>
+  void work(AnyLock& lock, const std::string& id) {
+    hold(id, lock.lease());
+    if (pick(random_, 0, 9) == 0) {
+      try {
+        if (lock.extend()) {
+          writer_.line('E', id, lease_end(lock.lease()));
+        } else {
+          writer_.line('L', id, now());
+        }
+      } catch (const mcl::Error&) {  // unknown: the lease is as it was
+      }
+    }
+  }
+
+  void attempt_lock() {
+    mcl::Lock lock(client_, key_, options_);
+    const std::string id = next_id();
+    if (!take(lock, id)) return;
+    work(lock, id);
+    give_up(lock, id);
+  }
+
+  void attempt_rlock() {
+    // A named owner is shared by all processes.
+    if (pick(random_, 0, 3) == 0) {
+      options_.owner = mcl::OwnerId::named("owner " + std::to_string(pick(random_, 0, 1)));
+    }
+    mcl::RLock outer(client_, key_, options_);
+    const std::string outer_id = next_id();
+    if (!take(outer, outer_id)) return;
+    mcl::RLock inner(client_, key_, options_);
+    const std::string inner_id = next_id();
+    const bool twice = take(inner, inner_id);
+    work(outer, outer_id);
+    if (twice) give_up(inner, inner_id);
+    give_up(outer, outer_id);
+  }
+
+  void attempt_zlock() {
+    mcl::ZLockOptions options;
+    options.timeout = options_.timeout;
+    options.interval = options_.interval;
+    options.renew = options_.renew;
+    options.restart_guard = options_.restart_guard;
+    options.on_unavailable = mcl::OnUnavailable::fail;
+    options.reservation = 100ms;
+    if (pick(random_, 0, 1) == 0) options.transaction = mcl::Transaction::outside;
+    const auto body = [&](const mcl::Lease& lease) {
+      const std::string id = next_id();
+      const std::int64_t time = now();
+      writer_.line('I', id, key_, time, std::int64_t{0});
+      if (!lease.owns_lock()) {
+        writer_.line('F', id, now());
+        return;
+      }
+      write_acquired(id, lease);
+      hold(id, lease);
+      writer_.line('R', id, now());
+      writer_.line('O', id, now(), std::string("handed back"));
+      if (pick(random_, 0, 2) == 0) throw Conflict{};
+    };
+    try {
+      mcl::with_zlock<Conflict>(
+          client_, [this] { return key_; }, body, options)();
+    } catch (const Conflict&) {
+    } catch (const mcl::Error&) {
+    }
+  }
+
+  mcl::MemcachedClient client_;
+  Writer& writer_;
+  Random random_;
+  std::string name_;
+  std::uint64_t count_ = 0;
+  std::string key_;
+  mcl::LockOptions options_;
+};
+
+int run_worker(const char* addresses, unsigned seed, const char* file) {
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  std::signal(SIGTERM, [](int) { ending = true; });
+  const auto writer = std::make_shared<Writer>(file);
+  mcl::ClientOptions options;
+  options.operation_timeout = request_limit;
+  options.connect_timeout = request_limit;
+  options.observer = writer;
+  if (seed % 2 == 1) options.protocol = mcl::Protocol::binary;
+  const mcl::MemcachedClient client(addresses, options);
+  std::vector<std::thread> threads;
+  for (unsigned i = 0; i < threads_each; ++i) {
+    threads.emplace_back([&, i] { Worker(client, *writer, seed * 100 + i).run(); });
+  }
+  for (std::thread& thread : threads) thread.join();
+  return 0;
+}
+
+// ---- nemesis -----------------------------------------------------------------------------------
+
+class Nemesis {
+ public:
+  Nemesis(unsigned seed, std::string directory)
+      : random_(seed), seed_(seed), directory_(std::move(directory)) {
+    for (int i = 0; i < servers; ++i) {
+      servers_.push_back(std::make_unique<LocalServer>());
+      proxies_.push_back(std::make_unique<FaultProxy>(servers_.back()->port()));
+      addresses_ += (i == 0 ? "" : ",") + proxies_.back()->address();
+    }
+    for (int i = 0; i < processes; ++i) start_worker();
+  }
+
+  void torment(std::chrono::seconds time) {
+    const auto end = std::chrono::steady_clock::now() + time;
+    while (std::chrono::steady_clock::now() < end) {
+      rest(50, 700);
+      strike();
+    }
+  }
+
+  /// False when a worker did not end, or one ended badly.
+  bool end_workers() {
+    for (const pid_t worker : workers_) kill(worker, SIGTERM);
+    const auto deadline = std::chrono::steady_clock::now() + allowance + longest_wait;
+    bool well = !crashed_;
+    for (const pid_t worker : workers_) {
+      int status = 0;
+      pid_t ended = 0;
+      while ((ended = waitpid(worker, &status, WNOHANG)) == 0 &&
+             std::chrono::steady_clock::now() < deadline) {
+        std::this_thread::sleep_for(5ms);
+      }
+      if (ended == 0) {
+        std::printf("worker %d hangs\n", worker);
+        kill(worker, SIGABRT);
+        waitpid(worker, &status, 0);
+        well = false;
+      } else if (status != 0 && status != SIGTERM) {  // which is of one that had not begun
+        std::printf("worker %d ended with status %d\n", worker, status);
+        well = false;
+      }
+    }
+    return well;
+  }
+
+  [[nodiscard]] bool judge() const {
+    History history;
+    for (const std::string& file : files_) {
+      std::ifstream lines(file);
+      history.read(lines);
+    }
+    const Verdict verdict = check(history, nanoseconds(allowance).count(), killed_);
+    std::printf("faults tried:");
+    for (const auto& [fault, count] : struck_) std::printf(" %s %d,", fault.c_str(), count);
+    std::printf("\n%zu acquisitions, %zu holdings, %zu of them lost; %zu violations\n",
+                verdict.acquisitions, verdict.holdings, verdict.lost, verdict.violations.size());
+    for (const std::string& violation : verdict.violations) {
+      std::printf("VIOLATION %s\n", violation.c_str());
+    }
+    if (history.unreadable.size() > killed_.size()) {
+      std::printf("VIOLATION unreadable: %s\n", history.unreadable.front().c_str());
+      return false;
+    }
+    return verdict.violations.empty() && verdict.acquisitions > 0;
+  }
+
+ private:
+  void start_worker() {
+    const unsigned number = seed_ * 1'000 + static_cast<unsigned>(files_.size());
+    files_.push_back(directory_ + "/worker-" + std::to_string(files_.size()));
+    const std::string seed = std::to_string(number);
+    const pid_t pid = fork();
+    if (pid == 0) {
+      execl("/proc/self/exe", "torture", "worker", addresses_.c_str(), seed.c_str(),
+            files_.back().c_str(), nullptr);
+      _exit(127);
+    }
+    workers_.push_back(pid);
+  }
+
+  void rest(int least, int most) {
+    std::this_thread::sleep_for(milliseconds(pick(random_, least, most)));
+  }
+
+  void strike() {
+    LocalServer& server = *servers_[pick<std::size_t>(random_, 0, servers_.size() - 1)];
+    FaultProxy& proxy = *proxies_[pick<std::size_t>(random_, 0, proxies_.size() - 1)];
+    const auto place = pick<std::size_t>(random_, 0, workers_.size() - 1);
+    const pid_t worker = workers_[place];
+    switch (pick(random_, 0, 11)) {
+      case 0:
+        ++struck_["server killed"];
+        server.stop();
+        rest(0, 300);
+        start_again(server);
+        break;
+      case 1:
+        ++struck_["server stopped"];
+        server.pause();
+        rest(0, 1'500);
+        server.resume();
+        break;
+      case 2:
+        ++struck_["flushed"];
+        server.ask("flush_all");
+        break;
+      case 3: {
+        ++struck_["worker killed"];
+        kill(worker, SIGKILL);
+        int status = 0;
+        waitpid(worker, &status, 0);
+        if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL) {
+          std::printf("worker %d had ended by itself with status %d\n", worker, status);
+          crashed_ = true;
+        }
+        killed_.push_back(std::to_string(worker) + ".");
+        workers_.erase(workers_.begin() + static_cast<std::ptrdiff_t>(place));
+        start_worker();
+        break;
+      }
+      case 4:
+      case 5:
+        ++struck_["worker stopped"];
+        kill(worker, SIGSTOP);
+        rest(0, static_cast<int>(longest_stop.count()));
+        kill(worker, SIGCONT);
+        break;
+      default:
+        strike(proxy);
+    }
+  }
+
+  void strike(FaultProxy& proxy) {
+    using Fault = FaultProxy::Fault;
+    static const std::vector<std::pair<const char*, Fault>> faults{
+        {"requests cut", Fault::cut_request},
+        {"replies cut", Fault::cut_reply},
+        {"requests held", Fault::hold_request},
+        {"replies held", Fault::hold_reply},
+        {"replies delayed", Fault::delay_reply},
+        {"replies dripping", Fault::drip_reply},
+        {"unread", Fault::stop_reading},
+        {"refused", Fault::refuse},
+        {"silent", Fault::silent},
+        {"garbage", Fault::garbage}};
+    const auto& [name, fault] = faults[pick<std::size_t>(random_, 0, faults.size() - 1)];
+    ++struck_[name];
+    proxy.arm(
+        {.fault = fault,
+         .after = pick<std::size_t>(random_, 0, 400),
+         .pause = std::chrono::microseconds(pick(random_, 0, 20'000)),
+         .text = pick(random_, 0, 1) == 0 ? std::string("hello\r\n") : std::string(64, '\0')});
+    rest(0, 600);
+    proxy.heal();
+  }
+
+  static void start_again(LocalServer& server) {
+    // Somebody's outgoing connection may sit on the port for a moment.
+    for (int tries = 0;; ++tries) {
+      try {
+        server.start();
+        return;
+      } catch (const std::runtime_error&) {
+        if (tries == 50) throw;
+        std::this_thread::sleep_for(50ms);
+      }
+    }
+  }
+
+  Random random_;
+  unsigned seed_;
+  std::string directory_;
+  std::vector<std::unique_ptr<LocalServer>> servers_;
+  std::vector<std::unique_ptr<FaultProxy>> proxies_;
+  std::string addresses_;
+  std::vector<pid_t> workers_;
+  std::vector<std::string> files_;
+  std::vector<std::string> killed_;
+  bool crashed_ = false;
+  std::map<std::string, int> struck_;
+};
+
+}  // namespace
+
+int main(int argc, char** argv) try {
+  const std::vector<std::string> words(argv, argv + argc);
+  if (argc == 5 && words[1] == "worker") {
+    return run_worker(argv[2], static_cast<unsigned>(std::stoul(words[3])), argv[4]);
+  }
+  if (argc != 4) {
+    std::fprintf(stderr, "usage: torture SECONDS SEED DIRECTORY\n");
+    return 2;
+  }
+  const auto seed = static_cast<unsigned>(std::stoul(words[2]));
+  std::printf("torture for %s s with seed %u\n", argv[1], seed);
+  std::fflush(stdout);
+  Nemesis nemesis(seed, words[3]);
+  nemesis.torment(std::chrono::seconds(std::stol(words[1])));
+  const bool ended = nemesis.end_workers();
+  const bool kept = nemesis.judge();
+  return ended && kept ? 0 : 1;
+} catch (const std::exception& error) {
+  std::fprintf(stderr, "torture: %s\n", error.what());
+  return 1;
+}
