@@ -5,7 +5,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 source tests/need.sh
 
-need g++ cmake ninja-build pkg-config memcached libmemcached-dev libfmt-dev libssl-dev libsqlite3-dev
+# shellcheck disable=SC2086  # words
+need $build_packages memcached libsqlite3-dev
 cmake -S . -B build/quickstart -G Ninja -DCMAKE_BUILD_TYPE=Release \
   -DMEMCACHEDLOCK_BUILD_TESTS=OFF >/dev/null
 cmake --build build/quickstart --target example_quickstart

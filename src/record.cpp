@@ -68,7 +68,11 @@ std::optional<Record> Record::parse(std::string_view text) {
   record.stamp = stamp;
   record.fence = *fence;
   record.owner = owner;
-  while (!text.empty()) record.members.emplace_back(next_word(text));
+  while (!text.empty()) {
+    const std::string_view member = next_word(text);
+    if (member.empty()) return {};
+    record.members.emplace_back(member);
+  }
   return record;
 }
 

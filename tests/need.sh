@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # To be sourced. need PACKAGE...: installs those Debian packages that are missing (as root).
 # shellcheck disable=SC2034  # for those who source this
 build_packages="g++ cmake ninja-build pkg-config libmemcached-dev libfmt-dev libssl-dev"

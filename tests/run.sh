@@ -1,16 +1,53 @@
 #!/usr/bin/env bash
-# Installs what is needed (as root, on Debian 12), builds everything and runs all tests: with g++,
-# with clang++, and under the address, undefined-behaviour and thread sanitizers.
+# run.sh [--coverage]: installs what is needed (as root, on Debian 12), builds everything and runs
+# all tests: with g++, with clang++ and its thread-safety analysis, and under the address,
+# undefined-behaviour and thread sanitizers; then clang-tidy, the model, the fuzzers and a minute of
+# torture. --coverage: only the tests, and which lines they reach; at least 95 % must be.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source tests/need.sh
 
-need g++ clang libclang-rt-14-dev cmake ninja-build pkg-config memcached libmemcached-dev \
-  libfmt-dev libssl-dev libgtest-dev libbenchmark-dev libsqlite3-dev sasl2-bin libsasl2-modules
+# shellcheck disable=SC2086  # words
+need $build_packages $test_packages clang libclang-rt-14-dev clang-tidy spin gcovr
 
-for preset in release clang asan tsan; do
-  echo "== $preset"
-  cmake --preset "$preset" >/dev/null
-  cmake --build --preset "$preset"
-  ctest --preset "$preset"
+build_and_test() {
+  local preset
+  for preset in "$@"; do
+    echo "== $preset"
+    cmake --preset "$preset" >/dev/null
+    cmake --build --preset "$preset"
+    ctest --preset "$preset"
+  done
+}
+
+if [ "${1:-}" = --coverage ]; then
+  build_and_test coverage
+  gcovr --root . --filter 'include/' --filter 'src/' --object-directory build/coverage \
+    --exclude-throw-branches --fail-under-line 95 build/coverage
+  exit
+fi
+
+build_and_test release clang asan tsan
+
+echo "== clang-tidy"
+cmake --preset clang -DCMAKE_EXPORT_COMPILE_COMMANDS=ON >/dev/null
+if ! run-clang-tidy -quiet -p build/clang "$PWD/src/" >build/clang-tidy.log 2>&1; then
+  grep -E 'error|warning' build/clang-tidy.log
+  exit 1
+fi
+
+echo "== model"
+tests/model/run.sh
+
+echo "== fuzzing"
+tests/fuzz/run.sh 15
+
+echo "== torture"
+tests/torture.sh 60
+
+echo "== summary of faults tried"
+for faults in 'FaultAtEveryByte' 'Faults\.' ProcessFaults 'Restart\.' Eviction IdleConnections \
+  HostNames Hostile Credentials Sasl BadServers WallClock; do
+  printf '%-20s %s\n' "${faults%\\.}" \
+    "$(ctest --test-dir build/release -N -R "^$faults" | sed -n 's/^Total Tests: //p') tests"
 done

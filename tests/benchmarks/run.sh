@@ -4,8 +4,8 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 source tests/need.sh
 
-need g++ cmake ninja-build pkg-config memcached libmemcached-dev libfmt-dev libssl-dev libgtest-dev \
-  libbenchmark-dev
+# shellcheck disable=SC2086  # words
+need $build_packages memcached libgtest-dev libbenchmark-dev
 cmake -S . -B build/benchmarks -G Ninja -DCMAKE_BUILD_TYPE=Release \
   -DMEMCACHEDLOCK_BUILD_BENCHMARKS=ON -DMEMCACHEDLOCK_BUILD_EXAMPLES=OFF >/dev/null
 cmake --build build/benchmarks --target uncontended_benchmark

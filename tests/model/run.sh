@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# run.sh [--full]: checks the model; the protocol as it is must pass, each broken variant must fail.
+# --full takes minutes and 10 GB for more attempts and faults. Needs spin and cc.
+set -euo pipefail
+model=$(cd "$(dirname "$0")" && pwd)/lock.pml
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+
+# check FLAGS...: prints spin's verdict; a search that is not exhaustive is none.
+check() {
+  local live=()
+  [[ " $* " == *" -DLIVE "* ]] && live=(-a -f)
+  spin -a "$@" "$model" >spin.log 2>&1 || { cat spin.log >&2; exit 2; }
+  cc -O2 -DMEMLIM=12000 -DVECTORSZ=2048 -DCOLLAPSE \
+    "$([ ${#live[@]} -gt 0 ] && echo -DNFAIR=3 || echo -DSAFETY)" -w -o pan pan.c
+  ./pan -m2000000 "${live[@]}" >pan.log 2>&1 || true
+  if grep -qE 'max search depth too small|out of memory|aborted \(memory' pan.log; then
+    cat pan.log >&2
+    exit 2
+  fi
+  grep -oE 'errors: [0-9]+' pan.log | grep -oE '[0-9]+'
+}
+
+status=0
+expect() {
+  local wanted=$1 name=$2 errors
+  shift 2
+  errors=$(check "$@")
+  local states
+  states=$(grep -oE '^ *[0-9.e+]+ states, stored' pan.log | grep -oE '[0-9.e+]+' | head -1)
+  if { [ "$wanted" = right ] && [ "$errors" -eq 0 ]; } ||
+    { [ "$wanted" = wrong ] && [ "$errors" -gt 0 ]; }; then
+    printf '%-44s %s, as it must (%s states)\n' "$name" \
+      "$([ "$errors" -eq 0 ] && echo passes || echo fails)" "$states"
+  else
+    printf '%-44s %s errors: NOT as it must\n' "$name" "$errors"
+    status=1
+  fi
+}
+
+expect right "2 clients, 2 attempts, 1 fault" -DFAULTS=1
+expect right "2 clients, 1 attempt, 2 faults" -DATTEMPTS=1
+expect right "3 clients, 1 attempt, no fault" -DCLIENTS=3 -DATTEMPTS=1 -DFAULTS=0
+if [ "${1:-}" = --full ]; then
+  expect right "2 clients, 2 attempts, 2 faults"
+  expect right "3 clients, 1 attempt, 1 fault" -DCLIENTS=3 -DATTEMPTS=1 -DFAULTS=1
+fi
+expect right "everybody gets a turn, 2 clients, 2 faults" -DLIVE
+for variant in PLAIN_DELETE GET_THEN_ADD SHORT_TTL FROM_REPLY NO_GUARD NO_CHECK NO_EPOCH STALE_CAS \
+  NO_FENCING; do
+  expect wrong "$variant" -D$variant
+done
+expect wrong "NO_CLEANUP" -DLIVE -DNO_CLEANUP
+exit $status
