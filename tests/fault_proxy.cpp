@@ -1,7 +1,5 @@
 #include "fault_proxy.hpp"
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -10,15 +8,9 @@
 #include <array>
 #include <stdexcept>
 
-namespace {
+#include "loopback.hpp"
 
-sockaddr_in loopback(int port) {
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  address.sin_port = htons(static_cast<std::uint16_t>(port));
-  return address;
-}
+namespace {
 
 bool send_all(int fd, const char* data, std::size_t size) {
   while (size > 0) {

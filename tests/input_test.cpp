@@ -1,6 +1,5 @@
 // Bad input and bad servers: a clear error that names the thing, at once.
 #include <gtest/gtest.h>
-#include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -9,6 +8,7 @@
 #include <thread>
 
 #include "local_server.hpp"
+#include "loopback.hpp"
 #include "memcachedlock/memcachedlock.hpp"
 #include "recorder.hpp"
 
@@ -148,9 +148,7 @@ class Impostor {
  public:
   enum class Manner { http, silent, closes };
   explicit Impostor(Manner manner) : listener_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    sockaddr_in address = loopback(0);
     socklen_t length = sizeof address;
     bind(listener_, reinterpret_cast<sockaddr*>(&address), length);
     getsockname(listener_, reinterpret_cast<sockaddr*>(&address), &length);

@@ -284,16 +284,17 @@ TEST(Eviction, IsLearnedAtTheNextRenewal) {
   options.observer = recorder;
   const mcl::MemcachedClient client(small.address(), options);
   const mcl::LockOptions long_lease{.timeout = 1h};
-  mcl::Lock lock(client, "key", {.timeout = 3s, .renew = true});
+  // A renewal keeps it from eviction, so there is some time between two.
+  mcl::Lock lock(client, "key", {.timeout = 9s, .renew = true});
   lock.lock();
   mcl::Lock idle(client, "idle", long_lease);
   idle.lock();
   const auto lost = lock.lost();
-  // Items of every size, so that each slab class has to evict.
+  // Items of about the size of ours, so that their slab classes have to evict.
   const auto fill = [&](int round) {
     std::string commands;
-    for (std::size_t size = 16; size <= 512; size += 16) {
-      for (int i = 0; i < 200; ++i) {
+    for (std::size_t size = 16; size <= 192; size += 16) {
+      for (int i = 0; i < 1000; ++i) {
         commands += "set f" + std::to_string(round) + "-" + std::to_string(size) + "-" +
                     std::to_string(i) + " 0 0 " + std::to_string(size) + " noreply\r\n" +
                     std::string(size, 'x') + "\r\n";
@@ -308,7 +309,7 @@ TEST(Eviction, IsLearnedAtTheNextRenewal) {
     return lost.stop_requested();
   }));
   ASSERT_TRUE(eventually([&] {
-    for (int i = 0; i < 100; ++i) fill(++round);
+    for (int i = 0; i < 20; ++i) fill(++round);
     return small.get("memcachedlock:^epoch").empty() && small.get("memcachedlock:idle").empty();
   }));
   EXPECT_EQ(lock.release(), mcl::Release::lost);
@@ -403,6 +404,12 @@ TEST_F(Restart, ProceedingTellsTheObserver) {
   EXPECT_FALSE(lock.fencing_token());
   EXPECT_EQ(recorder->count(mcl::EventKind::proceeded_unlocked), 1);
   EXPECT_EQ(lock.release(), mcl::Release::unavailable);
+}
+
+TEST(Observer, EveryKindHasAName) {
+  for (int kind = 0; kind <= static_cast<int>(mcl::EventKind::restart_seen); ++kind) {
+    EXPECT_NE(mcl::to_string(static_cast<mcl::EventKind>(kind)), "unknown");
+  }
 }
 
 TEST(Observer, AnExceptionBreaksNothingAndTheLogIsOneLineAnEvent) {

@@ -132,6 +132,67 @@ TEST_F(Outside, RunsUnlockedWhenMemcachedIsGone) {
                mcl::Unavailable);
 }
 
+TEST_F(Outside, AVoidOrReferenceResultIsHandedOverToo) {
+  int value = 0;
+  int handed_over = 0;
+  options.until_transaction_ends = [&](const mcl::Handover&) { ++handed_over; };
+  const auto none = mcl::with_zlock<Conflict>(
+      *client, key, [&] { ++value; }, options);
+  none();
+  const auto reference = mcl::with_zlock<Conflict>(
+      *client, key, [&]() -> int& { return value; }, options);
+  EXPECT_EQ(&reference(), &value);
+  EXPECT_EQ(handed_over, 2);
+  EXPECT_TRUE(mcl::Lock(*client, "key").try_lock());
+}
+
+TEST_F(Outside, AConflictWithoutMessageCanBeThrown) {
+  struct Silent {};
+  mcl::Lock holder(*client, "key", {.timeout = 300ms});
+  holder.lock();
+  EXPECT_THROW(mcl::with_zlock<Silent>(
+                   *client, key, [] {}, options)(),
+               Silent);
+}
+
+// Fault: the lock is lost between two attempts. Promise: the next attempt runs under it again.
+TEST_F(Outside, ALostLockIsTakenAgainForTheNextAttempt) {
+  options.transaction = mcl::Transaction::inside;
+  std::vector<mcl::FencingToken> tokens;
+  const auto write = mcl::with_zlock<Conflict>(
+      *client, key,
+      [&](const mcl::Lease& lease) {
+        EXPECT_TRUE(lease.owns_lock());
+        tokens.push_back(lease.fencing_token());
+        if (tokens.size() == 1) {
+          server.ask("flush_all");
+          throw Conflict("store");
+        }
+      },
+      options);
+  write();
+  ASSERT_EQ(tokens.size(), 2U);
+  EXPECT_LT(tokens[0], tokens[1]);
+  EXPECT_EQ(recorder->count(mcl::EventKind::lost), 1);
+  EXPECT_EQ(server.get("memcachedlock:key"), "");
+}
+
+// Fault: memcached dies between two attempts. Promise: with `proceed` the next runs all the same.
+TEST_F(Outside, TheNextAttemptRunsThoughMemcachedHasGone) {
+  options.transaction = mcl::Transaction::inside;
+  int runs = 0;
+  const auto write = mcl::with_zlock<Conflict>(
+      *client, key,
+      [&] {
+        if (++runs > 1) return;
+        server.stop();
+        throw Conflict("store");
+      },
+      options);
+  write();
+  EXPECT_EQ(runs, 2);
+}
+
 TEST_F(Outside, BadOptionsAreNamed) {
   mcl::ZLockOptions none = options;
   none.max_attempts = 0;
