@@ -44,15 +44,20 @@ class Catalog {
  public:
   explicit Catalog(const std::string& file) {
     check(sqlite3_open(file.c_str(), &database_));
-    sqlite3_busy_timeout(database_, 10'000);
-    run("PRAGMA journal_mode = WAL");
-    run("CREATE TABLE IF NOT EXISTS objects (id INTEGER PRIMARY KEY, version INT, count INT)");
+    sqlite3_busy_timeout(database_, 60'000);
   }
   ~Catalog() { sqlite3_close(database_); }
   Catalog(const Catalog&) = delete;
   Catalog& operator=(const Catalog&) = delete;
 
-  void create(int id) { run("INSERT INTO objects VALUES (" + std::to_string(id) + ", 0, 0)"); }
+  /// Once, before anybody else opens the file: a change of journal_mode does not wait for others.
+  void create_objects() {
+    run("PRAGMA journal_mode = WAL");
+    run("CREATE TABLE objects (id INTEGER PRIMARY KEY, version INT, count INT)");
+    for (int id = 0; id < objects; ++id) {
+      run("INSERT INTO objects VALUES (" + std::to_string(id) + ", 0, 0)");
+    }
+  }
 
   /// Reads, computes for a while, and commits if nobody else has written meanwhile.
   void increment(int id, Counters& counters) {
@@ -106,10 +111,7 @@ void write_all(int process, const Write& write) {
 }
 
 bool run_side(const char* name, const std::string& file, bool locked) {
-  {
-    Catalog catalog(file);
-    for (int id = 0; id < objects; ++id) catalog.create(id);
-  }
+  Catalog(file).create_objects();
   void* shared =
       mmap(nullptr, sizeof(Counters), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (shared == MAP_FAILED) throw std::runtime_error("mmap failed");

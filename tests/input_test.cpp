@@ -132,6 +132,9 @@ TEST(Options, OutOfRangeAreNamed) {
   options.prefix = "with space";
   EXPECT_THROW(mcl::MemcachedClient("h", options), mcl::InvalidOption);
   options = {};
+  options.sasl_user = "user";  // in the text protocol
+  EXPECT_THROW(mcl::MemcachedClient("h", options), mcl::InvalidOption);
+  options = {};
   options.connections = 0;
   EXPECT_THROW(mcl::MemcachedClient("h", options), mcl::InvalidOption);
 }

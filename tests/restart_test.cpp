@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstdlib>
 #include <fstream>
 #include <thread>
@@ -394,6 +395,58 @@ TEST_F(Restart, AnUnansweredAcquireIsTakenAwayAgain) {
   EXPECT_THROW(mcl::Lock(shared, "key", {.timeout = 1h}).lock(), mcl::Unavailable);
   server.resume();
   EXPECT_TRUE(eventually([&] { return mcl::Lock(client(), "key").try_lock(); }));
+}
+
+// Fault: all connections wait for a server that does not answer. Promise: whoever needs one more
+// waits for it no longer than a request, and is told.
+TEST_F(Restart, ConnectionsAreNeverMoreThanAllowed) {
+  options.connections = 1;
+  options.operation_timeout = 1s;
+  const auto shared = client();
+  { mcl::Lock(shared, "key").lock(); }
+  server.pause();
+  std::atomic<int> no_connection{0};
+  const auto ask_all_at_once = [&] {
+    std::vector<std::jthread> threads;
+    for (int i = 0; i < 4; ++i) {
+      threads.emplace_back([&, i] {
+        try {
+          mcl::Lock(shared, "key" + std::to_string(i)).lock();
+        } catch (const mcl::Unavailable& error) {
+          const std::string what = error.what();
+          if (what.find("ClientOptions::connections") != std::string::npos) ++no_connection;
+        }
+      });
+    }
+  };
+  EXPECT_TRUE(eventually([&] {
+    ask_all_at_once();
+    return no_connection > 0;
+  }));
+  server.resume();
+  EXPECT_TRUE(mcl::Lock(shared, "another").try_lock_for(30s));
+}
+
+TEST_F(Restart, AnUnprotectedLockIsEnteredAgainUnprotected) {
+  server.stop();
+  mcl::RLock lock(client(), "key", {.on_unavailable = mcl::OnUnavailable::proceed});
+  lock.lock();
+  lock.lock();
+  EXPECT_FALSE(lock.extend());
+  EXPECT_EQ(lock.release(), mcl::Release::unavailable);
+  EXPECT_EQ(lock.release(), mcl::Release::unavailable);
+  EXPECT_THROW((void)lock.release(), std::system_error);
+}
+
+// Fault: a restart is only seen with the reply of an acquire that has landed.
+// Promise: that is taken back.
+TEST_F(Restart, AnAcquireThatTheGuardRefusesIsTakenBack) {
+  const auto known = client();
+  mcl::Lock holder(known, "key", {.timeout = 1h});
+  holder.lock();
+  server.ask("flush_all");
+  EXPECT_FALSE(mcl::Lock(known, "other", {.timeout = 1h}).try_lock());
+  EXPECT_EQ(server.get("memcachedlock:other"), "");
 }
 
 TEST_F(Restart, ProceedingTellsTheObserver) {

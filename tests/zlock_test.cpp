@@ -155,6 +155,37 @@ TEST_F(Outside, AConflictWithoutMessageCanBeThrown) {
                Silent);
 }
 
+// Fault: the lock is lost before it can be reserved. Promise: nobody counts on the reservation, and
+// the retry takes the lock anew.
+TEST_F(Outside, AReservationOfALostLockIsNone) {
+  int runs = 0;
+  const auto write = mcl::with_zlock<Conflict>(
+      *client, key,
+      [&] {
+        if (++runs > 1) return;
+        server.ask("flush_all");
+        throw Conflict("store");
+      },
+      options);
+  EXPECT_THROW(write(), Conflict);
+  EXPECT_EQ(recorder->count(mcl::EventKind::reserved), 0);
+  EXPECT_EQ(recorder->count(mcl::EventKind::lost), 1);
+  write();
+  EXPECT_EQ(runs, 2);
+}
+
+// Fault: a reservation was taken away. Promise: its owner takes the lock anew.
+TEST_F(Outside, AReservationThatIsGoneIsNotResumed) {
+  mcl::ZLock<Conflict> lock(*client, "key", options);
+  lock.lock();
+  const auto token = lock.fencing_token();
+  lock.reserve();
+  ASSERT_EQ(server.ask("delete memcachedlock:key"), "DELETED\r\n");
+  lock.lock();
+  EXPECT_LT(token, lock.fencing_token());
+  EXPECT_EQ(lock.release(), mcl::Release::released);
+}
+
 // Fault: the lock is lost between two attempts. Promise: the next attempt runs under it again.
 TEST_F(Outside, ALostLockIsTakenAgainForTheNextAttempt) {
   options.transaction = mcl::Transaction::inside;

@@ -19,14 +19,18 @@ class Catalog {
  public:
   explicit Catalog(const std::string& file) : path_("/site/catalog") {
     check(sqlite3_open(file.c_str(), &database_));
-    sqlite3_busy_timeout(database_, 10'000);
-    run("PRAGMA journal_mode = WAL;"
-        "CREATE TABLE IF NOT EXISTS catalog (version INT, objects INT);"
-        "INSERT INTO catalog SELECT 0, 0 WHERE NOT EXISTS (SELECT * FROM catalog)");
+    sqlite3_busy_timeout(database_, 60'000);
   }
   ~Catalog() { sqlite3_close(database_); }
   Catalog(const Catalog&) = delete;
   Catalog& operator=(const Catalog&) = delete;
+
+  /// Once, before anybody else opens the file.
+  void create() {
+    run("PRAGMA journal_mode = WAL;"
+        "CREATE TABLE catalog (version INT, objects INT);"
+        "INSERT INTO catalog VALUES (0, 0)");
+  }
 
   [[nodiscard]] const std::string& path() const { return path_; }
 

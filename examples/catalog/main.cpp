@@ -1,5 +1,5 @@
 // Locking for a class that exists and stays as it is: its catalog_object() is wrapped from outside,
-// and CATALOG_LOCKING=on switches the lock on. Keeps catalog.db in the current directory.
+// and CATALOG_LOCKING=on switches the lock on. Makes catalog.db in the current directory.
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -47,7 +47,7 @@ int main() {
   const std::string file = "catalog.db";
   constexpr int processes = 4;
   constexpr int each = 25;
-  { const Catalog catalog(file); }
+  Catalog(file).create();
   for (int i = 0; i < processes; ++i) {
     if (fork() == 0) _exit(write_objects(file, each));
   }
