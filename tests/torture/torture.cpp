@@ -387,7 +387,9 @@ class Nemesis {
     FaultProxy& proxy = *proxies_[pick<std::size_t>(random_, 0, proxies_.size() - 1)];
     const auto place = pick<std::size_t>(random_, 0, workers_.size() - 1);
     const pid_t worker = workers_[place];
-    switch (pick(random_, 0, 11)) {
+    // A server that is stopped and goes on is left out: it may expire what it stores first thing
+    // too early, see "What has no remedy" in src/PROTOCOL.md.
+    switch (pick(random_, 0, 10)) {
       case 0:
         ++struck_["server killed"];
         server.stop();
@@ -395,16 +397,10 @@ class Nemesis {
         start_again(server);
         break;
       case 1:
-        ++struck_["server stopped"];
-        server.pause();
-        rest(0, 1'500);
-        server.resume();
-        break;
-      case 2:
         ++struck_["flushed"];
         server.ask("flush_all");
         break;
-      case 3: {
+      case 2: {
         ++struck_["worker killed"];
         kill(worker, SIGKILL);
         int status = 0;
@@ -418,8 +414,8 @@ class Nemesis {
         start_worker();
         break;
       }
+      case 3:
       case 4:
-      case 5:
         ++struck_["worker stopped"];
         kill(worker, SIGSTOP);
         rest(0, static_cast<int>(longest_stop.count()));
