@@ -1,6 +1,6 @@
-// The background threads of a process, started at first need, joined at exit: one renews leases,
-// notices those that run out and clears away what an unanswered acquire may have left; the other
-// never waits for the network, and cuts off requests that take too long (pool.hpp).
+// The background threads of a process, started at first need, joined at exit: one renews leases and
+// clears away what an unanswered acquire may have left; the other never waits for the network,
+// tells of leases that can't be kept, and cuts off requests that take too long (pool.hpp).
 #pragma once
 
 #include <chrono>

@@ -348,8 +348,7 @@ void Tenure::start_watch() {
 
 void Tenure::end_tasks() {
   Keeper::instance().cancel(shared_from_this());
-  Keeper::punctual().cancel(loss_watch());
-  watched_.store(false);
+  if (watched_.exchange(false)) Keeper::punctual().cancel(loss_watch());
 }
 
 std::shared_ptr<Keeper::Task> Tenure::loss_watch() {
