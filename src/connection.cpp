@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <charconv>
 #include <ctime>
 #include <system_error>
 
@@ -79,7 +80,7 @@ Connection::Connection(const ServerAddress& server, const ClientOptions& options
   const auto code = server.is_unix_socket()
                         ? memcached_server_add_unix_socket(handle, server.host.c_str())
                         : memcached_server_add(handle, server.host.c_str(), server.port);
-  if (memcached_failed(code)) fail(code, false);
+  if (memcached_failed(code)) fail(code);
 }
 
 void Connection::begin(std::chrono::milliseconds limit) {
@@ -88,7 +89,7 @@ void Connection::begin(std::chrono::milliseconds limit) {
   if (!log_in_) return;
   // Connects with a request of its own: a later one would hide that the login was refused.
   if (memcached_failed(memcached_version(handle_.get()))) {
-    fail(memcached_last_error(handle_.get()), false);
+    fail(memcached_last_error(handle_.get()));
   }
   log_in_ = false;
 }
@@ -115,7 +116,7 @@ void Connection::set_limit(std::chrono::milliseconds limit) {
       static_cast<std::uint64_t>(std::min(limit, connect_limit_).count()));
 }
 
-void Connection::fail(int code_number, bool sent) {
+void Connection::fail(int code_number) {
   const auto code = static_cast<memcached_return_t>(code_number);
   const int system = memcached_last_error_errno(handle_.get());
   std::string what = memcached_strerror(handle_.get(), code);
@@ -123,7 +124,7 @@ void Connection::fail(int code_number, bool sent) {
   using Kind = Failure::Kind;
   switch (code) {
     case MEMCACHED_TIMEOUT:
-      throw Failure(Kind::timeout, sent, fmt::format("no answer within {} ms", limit_.count()));
+      throw Failure(Kind::timeout, fmt::format("no answer within {} ms", limit_.count()));
     case MEMCACHED_CONNECTION_FAILURE:
     case MEMCACHED_HOST_LOOKUP_FAILURE:
     case MEMCACHED_CONNECTION_SOCKET_CREATE_FAILURE:
@@ -134,16 +135,50 @@ void Connection::fail(int code_number, bool sent) {
     case MEMCACHED_WRITE_FAILURE:
     case MEMCACHED_UNKNOWN_READ_FAILURE:
     case MEMCACHED_PARTIAL_READ:
-      throw Failure(Kind::disconnected, sent, what);
+      throw Failure(Kind::disconnected, what);
     case MEMCACHED_AUTH_PROBLEM:
     case MEMCACHED_AUTH_FAILURE:
     case MEMCACHED_AUTH_CONTINUE:
       throw Failure(
-          Kind::refused, false,
+          Kind::refused,
           fmt::format("the login was refused ({}); check sasl_user and sasl_password", what));
     default:  // some codes only say that something failed; then the system's error tells what
-      throw Failure(system != 0 ? Kind::disconnected : Kind::refused, sent, what);
+      throw Failure(system != 0 ? Kind::disconnected : Kind::refused, what);
   }
+}
+
+ClockReading Connection::read_clock() {
+  struct Answer {
+    ClockReading reading;
+    int known = 0;
+  } answer;
+  answer.reading.asked = Clock::now();
+  const auto one = [](const memcached_instance_st*, const char* name, std::size_t name_length,
+                      const char* value, std::size_t length, void* context) {
+    auto& [reading, known] = *static_cast<Answer*>(context);
+    const std::string_view wanted(name, name_length);
+    std::int64_t* place = wanted == "time"     ? &reading.time
+                          : wanted == "uptime" ? &reading.uptime
+                          : wanted == "pid"    ? &reading.pid
+                                               : nullptr;
+    if (place == nullptr) return MEMCACHED_SUCCESS;
+    const auto [end, error] = std::from_chars(value, value + length, *place);
+    if (error == std::errc{} && end == value + length) ++known;
+    return MEMCACHED_SUCCESS;
+  };
+  memcached_stat_execute(handle_.get(), "", one, &answer);
+  // It returns success whatever happens.
+  if (const auto code = memcached_last_error(handle_.get()); memcached_failed(code)) fail(code);
+  if (answer.known != 3) {
+    throw Failure(Failure::Kind::refused, "`stats` does not tell its time, uptime and pid");
+  }
+  if (answer.reading.time - answer.reading.uptime <= in_the_past) {
+    throw Failure(Failure::Kind::refused,
+                  "it was started with a clock in January 1970, so it would not free what is "
+                  "released; set the clock and start it again");
+  }
+  has_read_clock_ = true;
+  return answer.reading;
 }
 
 View Connection::read(std::string_view key, std::string_view epoch_key) {
@@ -152,14 +187,14 @@ View Connection::read(std::string_view key, std::string_view epoch_key) {
   const std::array<std::size_t, 2> lengths{key.size(), epoch_key.size()};
   const std::size_t count = key == epoch_key ? 1 : 2;
   auto code = memcached_mget(handle, keys.data(), lengths.data(), count);
-  if (memcached_failed(code)) fail(code, true);
+  if (memcached_failed(code)) fail(code);
 
   View view;
   Result result(handle);
   for (;;) {
     const memcached_result_st* found = memcached_fetch_result(handle, result.get(), &code);
     if (found == nullptr) break;
-    if (code != MEMCACHED_SUCCESS) fail(code, true);
+    if (code != MEMCACHED_SUCCESS) fail(code);
     const std::string_view name(memcached_result_key_value(found),
                                 memcached_result_key_length(found));
     Item item{std::string(memcached_result_value(found), memcached_result_length(found)),
@@ -169,35 +204,35 @@ View Connection::read(std::string_view key, std::string_view epoch_key) {
     } else if (name == epoch_key) {
       view.epoch = std::move(item);
     } else {
-      throw Failure(Failure::Kind::refused, true, "the server answered with another key");
+      throw Failure(Failure::Kind::refused, "the server answered with another key");
     }
   }
   if (code != MEMCACHED_SUCCESS && code != MEMCACHED_END && code != MEMCACHED_NOTFOUND) {
-    fail(code, true);
+    fail(code);
   }
   return view;
 }
 
 View Connection::add_and_read(std::string_view key, std::string_view epoch_key,
-                              std::string_view value, std::uint32_t ttl) {
+                              std::string_view value, std::time_t expiry) {
   memcached_st* handle = handle_.get();
   {
     const NoReply quiet(handle);
-    const auto code = memcached_add(handle, key.data(), key.size(), value.data(), value.size(),
-                                    static_cast<std::time_t>(ttl), 0);
-    if (memcached_failed(code)) fail(code, true);
+    const auto code =
+        memcached_add(handle, key.data(), key.size(), value.data(), value.size(), expiry, 0);
+    if (memcached_failed(code)) fail(code);
   }
   return read(key, epoch_key);
 }
 
 View Connection::cas_and_read(std::string_view key, std::string_view epoch_key,
-                              std::string_view value, std::uint32_t ttl, const Cas& cas) {
+                              std::string_view value, std::time_t expiry, const Cas& cas) {
   memcached_st* handle = handle_.get();
   {
     const NoReply quiet(handle);
     const auto code = memcached_cas(handle, key.data(), key.size(), value.data(), value.size(),
-                                    static_cast<std::time_t>(ttl), 0, cas.id);
-    if (memcached_failed(code)) fail(code, true);
+                                    expiry, 0, cas.id);
+    if (memcached_failed(code)) fail(code);
   }
   return read(key, epoch_key);
 }
@@ -213,7 +248,7 @@ Removal Connection::remove_if(std::string_view key, const Cas& cas) {
     case MEMCACHED_NOTFOUND:
       return Removal::absent;
     default:
-      fail(code, true);
+      fail(code);
   }
 }
 

@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <ctime>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -11,6 +12,7 @@
 #include <string_view>
 
 #include "memcachedlock/client.hpp"
+#include "server_clock.hpp"
 
 struct memcached_st;
 
@@ -46,10 +48,8 @@ struct Failure : std::runtime_error {
     disconnected,  // refused, unknown host, closed
     refused        // answered, but not as memcached should
   };
-  Failure(Kind what_kind, bool sent, const std::string& what)
-      : std::runtime_error(what), kind(what_kind), may_have_landed(sent) {}
+  Failure(Kind what_kind, const std::string& what) : std::runtime_error(what), kind(what_kind) {}
   Kind kind;
-  bool may_have_landed;
 };
 
 /// Used by one thread at a time.
@@ -66,12 +66,15 @@ class Connection {
   /// From any thread, during a request: it does not begin to wait again, and fails.
   void cut() noexcept;
 
+  /// What the server's clock shows. Also sets whether it was ever asked over this connection.
+  ClockReading read_clock();
+  [[nodiscard]] bool has_read_clock() const noexcept { return has_read_clock_; }
   /// `add` without a reply, then `gets` of both keys: the server runs them in this order, so the
   /// value that comes back tells who holds the lock, and with which CAS id.
   View add_and_read(std::string_view key, std::string_view epoch_key, std::string_view value,
-                    std::uint32_t ttl);
+                    std::time_t expiry);
   View cas_and_read(std::string_view key, std::string_view epoch_key, std::string_view value,
-                    std::uint32_t ttl, const Cas& cas);
+                    std::time_t expiry, const Cas& cas);
   View read(std::string_view key, std::string_view epoch_key);
   Removal remove_if(std::string_view key, const Cas& cas);
   /// Only for servers without compare-and-swap, where nothing else takes an item away.
@@ -82,7 +85,7 @@ class Connection {
     void operator()(memcached_st* handle) const noexcept;
   };
   void set_limit(std::chrono::milliseconds limit);
-  [[noreturn]] void fail(int code, bool sent);
+  [[noreturn]] void fail(int code);
 
   std::unique_ptr<memcached_st, Free> handle_;
   const std::uint64_t number_;
@@ -91,6 +94,7 @@ class Connection {
   std::chrono::milliseconds limit_;
   std::chrono::milliseconds connect_limit_;
   bool log_in_;
+  bool has_read_clock_ = false;
 };
 
 }  // namespace memcachedlock::detail

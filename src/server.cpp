@@ -22,10 +22,6 @@ nanoseconds clock_offset() { return wall_clock() - Clock::now().time_since_epoch
 
 }  // namespace
 
-std::uint32_t ttl_of(milliseconds lease) {
-  return static_cast<std::uint32_t>(std::chrono::ceil<std::chrono::seconds>(lease).count() + 1);
-}
-
 Server::Server(ServerAddress address, const ClientOptions& options)
     : address_(std::move(address)),
       name_(address_.to_string()),
@@ -74,9 +70,17 @@ auto Server::ask(std::string_view key, milliseconds limit, Request&& request) {
   }
 }
 
+std::time_t Server::expiry(Connection& connection, milliseconds lease) {
+  ServerClock& clock = clock_.get();
+  if (!connection.has_read_clock() || clock.wants_reading(Clock::now())) {
+    clock.add(connection.read_clock());
+  }
+  return clock.expiry(lease);
+}
+
 View Server::add_and_read(const Key& key, std::string_view value, milliseconds lease) {
   return ask(key.text(), longest, [&](Connection& connection) {
-    return connection.add_and_read(key.item(), epoch_key_, value, ttl_of(lease));
+    return connection.add_and_read(key.item(), epoch_key_, value, expiry(connection, lease));
   });
 }
 
@@ -84,7 +88,7 @@ View Server::cas_and_read(const Key& key, std::string_view value, milliseconds l
                           const Cas& cas, milliseconds limit) {
   return ask(key.text(), limit, [&](Connection& connection) {
     if (!connection.knows(cas)) return connection.read(key.item(), epoch_key_);
-    return connection.cas_and_read(key.item(), epoch_key_, value, ttl_of(lease), cas);
+    return connection.cas_and_read(key.item(), epoch_key_, value, expiry(connection, lease), cas);
   });
 }
 
@@ -169,7 +173,7 @@ std::uint64_t Server::settle(const Key& key, Memory& memory, std::optional<Item>
     }
     const bool create = !item;
     const View view = ask(key.text(), longest, [&](Connection& connection) {
-      constexpr std::uint32_t forever = 0;
+      constexpr std::time_t forever = 0;
       const std::string value = wanted.encode();
       return create ? connection.add_and_read(epoch_key_, epoch_key_, value, forever)
                     : connection.cas_and_read(epoch_key_, epoch_key_, value, forever, item->cas);

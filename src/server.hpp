@@ -16,6 +16,7 @@
 #include "pool.hpp"
 #include "process.hpp"
 #include "record.hpp"
+#include "server_clock.hpp"
 
 namespace memcachedlock::detail {
 
@@ -74,6 +75,8 @@ class Server {
 
   template <class Request>
   auto ask(std::string_view key, std::chrono::milliseconds limit, Request&& request);
+  /// For an item that lives as long as `lease` at least. Asks for the server's clock at times.
+  std::time_t expiry(Connection& connection, std::chrono::milliseconds lease);
   [[noreturn]] void raise(const Failure& failure, std::string_view key) const;
   std::uint64_t settle(const Key& key, Memory& memory, std::optional<Item> item,
                        std::chrono::milliseconds lease) MCL_REQUIRES(memory.mutex);
@@ -87,9 +90,7 @@ class Server {
   std::atomic<Clock::time_point> resting_until_{};
   PerProcess<Pool> pool_;
   PerProcess<Memory> memory_;
+  PerProcess<ServerClock> clock_;
 };
-
-/// In whole seconds, as memcached counts: an item lives up to one less than it was told.
-std::uint32_t ttl_of(std::chrono::milliseconds lease);
 
 }  // namespace memcachedlock::detail

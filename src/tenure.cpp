@@ -65,7 +65,7 @@ class Cleanup final : public Keeper::Task {
       : backend_(std::move(backend)),
         key_(std::move(key)),
         token_(std::move(token)),
-        until_(Clock::now() + std::chrono::seconds(ttl_of(lease)) +
+        until_(Clock::now() + lease + ServerClock::longest_rounding +
                backend_->options().operation_timeout) {}
 
   std::optional<Keeper::Times> on_time(milliseconds limit) override {

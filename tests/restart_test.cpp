@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <barrier>
 #include <cstdlib>
 #include <fstream>
 #include <thread>
@@ -142,6 +143,50 @@ TEST_F(Restart, TokensRiseThoughSomebodyMadeALowerEpoch) {
     lock.lock();
     EXPECT_GT(lock.fencing_token(), before);
     lock.unlock();
+  }
+}
+
+// Fault: SIGSTOP of the server, and requests that come as it goes on: it may carry them out before
+// it has set its clock. Promise: what it stores then lives as long as the leases all the same.
+TEST_F(Restart, AServerThatWasStoppedDoesNotLetALeaseExpireEarly) {
+  constexpr int holders = 6;
+  constexpr auto stop = 2s;  // as long as a TTL for such a lease would be
+  options.operation_timeout = 10s;
+  for (const auto protocol : {mcl::Protocol::text, mcl::Protocol::binary}) {
+    options.protocol = protocol;
+    const auto known = client();
+    std::barrier connected(holders + 1);
+    std::barrier goes_on(holders + 1);
+    std::vector<std::jthread> threads;
+    for (int i = 0; i < holders; ++i) {
+      threads.emplace_back([&, key = "key" + std::to_string(i)] {
+        mcl::Lock lock(known, key, {.timeout = 1s});
+        for (int round = 0; round < 2; ++round) {
+          lock.lock();
+          connected.arrive_and_wait();
+          EXPECT_NE(lock.release(), mcl::Release::unavailable);
+          connected.arrive_and_wait();
+          goes_on.arrive_and_wait();
+          lock.lock();
+          mcl::Lock rival(known, key, {.timeout = 1s});
+          while (lock.owns_lock()) {
+            const bool got = rival.try_lock();
+            EXPECT_FALSE(got && lock.owns_lock()) << "two holders";
+            if (got) break;
+          }
+          if (rival.owns_lock()) rival.unlock();
+          lock.unlock();
+        }
+      });
+    }
+    for (int round = 0; round < 2; ++round) {
+      connected.arrive_and_wait();
+      connected.arrive_and_wait();
+      server.pause();
+      std::this_thread::sleep_for(stop);
+      goes_on.arrive_and_wait();
+      server.resume();
+    }
   }
 }
 

@@ -6,6 +6,7 @@
 
 #include <cstdlib>
 #include <fstream>
+#include <memory>
 
 #include "local_server.hpp"
 #include "memcachedlock/memcachedlock.hpp"
@@ -15,10 +16,21 @@ using namespace std::chrono_literals;
 
 namespace {
 
+/// Of the library that sets the clock of a process. Taken away here: memcached keeps the true time.
+const std::string& faketime() {
+  static const std::string library = [] {
+    const char* preloaded = std::getenv("LD_PRELOAD");
+    const std::string value = preloaded != nullptr ? preloaded : "";
+    unsetenv("LD_PRELOAD");
+    return value;
+  }();
+  return library;
+}
+
 class WallClock : public testing::TestWithParam<int> {
  protected:
   void SetUp() override {
-    unsetenv("LD_PRELOAD");  // memcached keeps the true time
+    ASSERT_NE(faketime(), "");
     ASSERT_NE(std::getenv("FAKETIME_TIMESTAMP_FILE"), nullptr);
     before_ = ahead();
   }
@@ -63,6 +75,48 @@ TEST_P(WallClock, IsNotWhatLeasesCount) {
   mcl::Lock unguarded(client, "key", {.timeout = 1h, .restart_guard = mcl::RestartGuard::off});
   ASSERT_TRUE(unguarded.try_lock());
   EXPECT_LT(token, unguarded.fencing_token());
+}
+
+/// A server that was started at another time.
+class ServersClock : public testing::Test {
+ protected:
+  static std::unique_ptr<LocalServer> start(const char* time) {
+    setenv("LD_PRELOAD", faketime().c_str(), 1);
+    setenv("FAKETIME", time, 1);
+    auto server = std::make_unique<LocalServer>();
+    unsetenv("LD_PRELOAD");
+    unsetenv("FAKETIME");
+    return server;
+  }
+  void SetUp() override { ASSERT_NE(faketime(), ""); }
+};
+
+// Fault: the clock is past the 31 bits of memcached's text protocol.
+// Promise: locks are as good as its TTLs.
+TEST_F(ServersClock, MayBePast2038) {
+  const auto server = start("@2039-01-01 00:00:00");
+  const mcl::MemcachedClient client(server->address());
+  const mcl::LockOptions options{.timeout = 1h};
+  mcl::Lock lock(client, "key", options);
+  EXPECT_TRUE(lock.try_lock());
+  EXPECT_TRUE(lock.extend());
+  EXPECT_FALSE(mcl::Lock(client, "key", options).try_lock());
+  EXPECT_EQ(lock.release(), mcl::Release::released);
+  EXPECT_TRUE(lock.try_lock());
+}
+
+// Fault: a clock that was never set. memcached then takes no time for past, and would keep what is
+// released. Promise: an error that says so, before anything is stored.
+TEST_F(ServersClock, MayNotBeIn1970) {
+  const auto server = start("@1970-01-05 00:00:00");
+  const mcl::MemcachedClient client(server->address());
+  try {
+    (void)mcl::Lock(client, "key").try_lock();
+    ADD_FAILURE() << "no error";
+  } catch (const mcl::ServerError& error) {
+    EXPECT_NE(std::string(error.what()).find("1970"), std::string::npos) << error.what();
+  }
+  EXPECT_EQ(server->get("memcachedlock:key"), "");
 }
 
 INSTANTIATE_TEST_SUITE_P(, WallClock, testing::Values(86'400, -86'400), [](const auto& setting) {

@@ -4,7 +4,8 @@
  * ticks between any two steps, so every step of everybody may take as long as it likes: that is
  * how a client stalls, a message is late, a holder goes on after its lease. Besides, FAULTS times
  * in all, a request or a reply is lost, a holder dies, the server restarts or is flushed; and it
- * may expire an item up to a tick early, at no charge.
+ * may expire an item up to a tick early, at no charge. With STOPS it may also be stopped, and serve
+ * requests by a clock that stood still, until it looks at its clock again.
  *
  * Checked, as assertions: within leases one holder; a release frees nobody else's lock; tokens
  * rise; a store that compares them takes no write after that of a later holder. With LIVE, where
@@ -14,6 +15,7 @@
  *   PLAIN_DELETE   release by delete, not by compare-and-delete
  *   GET_THEN_ADD   look whether it is free, then set
  *   SHORT_TTL      a TTL without the extra tick for the server's rounding
+ *   RELATIVE_TTL   with STOPS: a TTL reckoned from the server's clock as it stands
  *   FROM_REPLY     the lease counted from the reply, not from before the request
  *   NO_GUARD       no restart guard
  *   NO_CHECK       a holder that goes on without looking whether its lease has run out
@@ -45,6 +47,19 @@ byte item_owner, item_cas, item_left, last_cas;
 byte epoch = 1; /* what the epoch item says; 0: there is none */
 byte wall = 1;  /* rises with each epoch item that is made, as a wall clock does */
 byte life;      /* how often it has restarted: connections notice */
+#ifdef STOPS
+bool stopped; /* it serves nobody */
+bool late;    /* its clock stands still: also for a while after it goes on */
+byte lag;     /* by so many ticks; more than TTL make no difference */
+#define SERVED !stopped
+#else
+#define SERVED true
+#endif
+#if defined(STOPS) && !defined(RELATIVE_TTL)
+#define FULL_TTL (TTL + lag)
+#else
+#define FULL_TTL TTL
+#endif
 
 /* The clients, as far as time changes them. */
 byte lease[CLIENTS];   /* ticks left to a holder; 0: none */
@@ -73,7 +88,7 @@ inline store_item(by) {
   last_cas++;
   item_owner = by;
   item_cas = last_cas;
-  item_left = TTL
+  item_left = FULL_TTL
 }
 
 /* The epoch comes back with each reply; whoever finds none makes one. A new one closes the guard
@@ -146,6 +161,7 @@ active [CLIENTS] proctype client() {
 #ifdef GET_THEN_ADD
      free = (item_owner == 0);
      atomic {
+       SERVED;
        if
        :: free -> owners++; me = owners; store_item(me); cas = item_cas
        :: else -> skip
@@ -161,6 +177,7 @@ active [CLIENTS] proctype client() {
      :: atomic { item_owner != 0 && faults == FAULTS -> skip } /* contended: nothing changes */
 #endif
      :: atomic { /* it arrives */
+          SERVED;
           if
           :: item_owner == 0 -> owners++; me = owners; store_item(me)
           :: else -> skip
@@ -195,7 +212,7 @@ active [CLIENTS] proctype client() {
 #ifndef NO_CLEANUP
         if
         :: atomic { item_owner == me -> cas = item_cas; cas_life = life };
-           atomic { remove_mine() }
+           atomic { SERVED; remove_mine() }
 #ifndef LIVE
         :: skip
 #endif
@@ -208,8 +225,8 @@ active [CLIENTS] proctype client() {
 #ifdef LIVE
         if
         :: free && faults < FAULTS -> faults++; break /* dies with the lock */
-        :: free -> atomic { remove_mine() }; break    /* had its turn */
-        :: !free -> atomic { remove_mine() }          /* guarded: taken back */
+        :: free -> atomic { SERVED; remove_mine() }; break    /* had its turn */
+        :: !free -> atomic { SERVED; remove_mine() }          /* guarded: taken back */
         fi
 #else
         d_step { /* the reply is read */
@@ -220,7 +237,7 @@ active [CLIENTS] proctype client() {
         }
         if
         :: d_step { lease[i] == 0 -> skip } /* too late, or guarded: taken back */
-           atomic { remove_mine() }
+           atomic { SERVED; remove_mine() }
         :: d_step { lease[i] > 0 ->
              work_alone();
              assert(LESS(granted_epoch, granted_cas, my_epoch, cas));
@@ -235,11 +252,12 @@ active [CLIENTS] proctype client() {
            :: skip
            :: elapsed[i] = 0;
               atomic { /* it arrives */
+                SERVED;
                 if
                 :: item_owner == me && item_cas == cas && life == cas_life ->
                    last_cas++;
                    item_cas = last_cas;
-                   item_left = TTL;
+                   item_left = FULL_TTL;
                    free = true
                 :: else -> free = false
                 fi;
@@ -285,10 +303,10 @@ active [CLIENTS] proctype client() {
               lease[i] = 0;
               break
            :: lease[i] = 0; /* from here on it does not count on the lock */
-              atomic { remove_mine() }
+              atomic { SERVED; remove_mine() }
               if /* after an extension without answer: the record is read, and again */
               :: atomic { item_owner == me -> cas = item_cas; cas_life = life };
-                 atomic { remove_mine() }
+                 atomic { SERVED; remove_mine() }
               :: item_owner != me -> skip
               fi
            fi
@@ -305,7 +323,11 @@ active proctype time() {
   do
   :: running > 0 -> d_step {
        if
-#ifndef NO_CLEANUP
+#ifdef STOPS
+       :: late -> lag = (lag < TTL -> lag + 1 : lag)
+       :: !late && item_left > 1 -> item_left--
+       :: !late && item_left == 1 -> drop_item()
+#elif !defined(NO_CLEANUP)
        :: item_left > 1 -> item_left--
        :: item_left == 1 -> drop_item()
 #endif
@@ -334,8 +356,25 @@ end:
        drop_item();
        last_cas = 0;
        epoch = 0;
+#ifdef STOPS
+       stopped = false;
+       late = false;
+       lag = 0;
+#endif
        life++
      }
+#ifdef STOPS
+  :: d_step { faults < FAULTS && !late -> faults++; stopped = true; late = true } /* SIGSTOP */
+  :: d_step { stopped -> stopped = false }                                        /* SIGCONT */
+  :: d_step { late && !stopped -> /* its clock is set */
+       if
+       :: item_left > lag -> item_left = item_left - lag
+       :: item_left <= lag -> drop_item()
+       fi;
+       late = false;
+       lag = 0
+     }
+#endif
   :: d_step { faults < FAULTS -> faults++; drop_item(); epoch = 0 } /* flush_all */
   :: running == 0 -> break
   od

@@ -42,6 +42,7 @@ expect() {
 expect right "2 clients, 2 attempts, 1 fault" -DFAULTS=1
 expect right "2 clients, 1 attempt, 2 faults" -DATTEMPTS=1
 expect right "3 clients, 1 attempt, no fault" -DCLIENTS=3 -DATTEMPTS=1 -DFAULTS=0
+expect right "2 clients, 1 attempt, 2 faults with stops" -DSTOPS -DATTEMPTS=1
 if [ "${1:-}" = --full ]; then
   expect right "2 clients, 2 attempts, 2 faults"
   expect right "3 clients, 1 attempt, 1 fault" -DCLIENTS=3 -DATTEMPTS=1 -DFAULTS=1
@@ -51,5 +52,6 @@ for variant in PLAIN_DELETE GET_THEN_ADD SHORT_TTL FROM_REPLY NO_GUARD NO_CHECK 
   NO_FENCING; do
   expect wrong "$variant" -D$variant
 done
+expect wrong "RELATIVE_TTL" -DSTOPS -DRELATIVE_TTL -DFAULTS=1
 expect wrong "NO_CLEANUP" -DLIVE -DNO_CLEANUP
 exit $status

@@ -1,0 +1,70 @@
+#include "server_clock.hpp"
+
+#include <algorithm>
+#include <limits>
+
+namespace memcachedlock::detail {
+
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::nanoseconds;
+using std::chrono::seconds;
+
+// A reading is of a whole second, and up to a second old; the tenth is for a late timer.
+constexpr nanoseconds reading_age = milliseconds(2'100);
+
+// How far the wall clocks of two hosts may differ, and still one tells whether the other stopped.
+constexpr nanoseconds clock_skew = milliseconds(500);
+constexpr nanoseconds longest_help = seconds(3);
+
+// Readings of one moment may all be of a clock that stood still.
+constexpr seconds apart{1};
+constexpr seconds between_readings{60};
+
+// Its text protocol takes 31 bits.
+constexpr std::int64_t latest_time = std::numeric_limits<std::int32_t>::max();
+
+}  // namespace
+
+void ServerClock::add(const ClockReading& reading) {
+  const Offset offset = seconds(reading.time) - reading.asked.time_since_epoch();
+  const std::int64_t started = reading.time - reading.uptime;
+  const MutexLock lock(mutex_);
+  if (reading.asked <= asked_) return;
+  const bool first =
+      asked_ == Clock::time_point::min() || started != started_ || reading.pid != pid_;
+  started_ = started;
+  pid_ = reading.pid;
+  asked_ = reading.asked;
+  if (first) {
+    // The reading may be of a clock that stood still. The server began with the time of its wall
+    // clock, so where ours is near, it tells.
+    const Offset by_wall = std::chrono::system_clock::now().time_since_epoch() -
+                           Clock::now().time_since_epoch() + seconds(1) + clock_skew - reading_age;
+    const bool helps = by_wall > offset && by_wall < offset + longest_help;
+    before_ = helps ? by_wall : offset;
+    latest_ = offset;
+    latest_since_ = reading.asked;
+  } else if (reading.asked < latest_since_ + apart) {
+    latest_ = std::max(latest_, offset);
+  } else {
+    before_ = latest_;
+    latest_ = offset;
+    latest_since_ = reading.asked;
+  }
+  offset_.store(std::max(before_, latest_), std::memory_order_relaxed);
+  next_reading_.store(reading.asked + (first ? apart : between_readings),
+                      std::memory_order_relaxed);
+}
+
+std::time_t ServerClock::expiry(milliseconds lease) const {
+  const nanoseconds now =
+      Clock::now().time_since_epoch() + offset_.load(std::memory_order_relaxed) + reading_age;
+  const auto time = std::chrono::ceil<seconds>(now + lease).count();
+  if (time <= latest_time) return time;
+  // From 2038 on, a TTL: as good as memcached can.
+  return std::chrono::ceil<seconds>(lease).count() + 1;
+}
+
+}  // namespace memcachedlock::detail
