@@ -181,6 +181,8 @@ ClockReading Connection::read_clock() {
   return answer.reading;
 }
 
+View Connection::read(std::string_view key) { return read(key, key); }
+
 View Connection::read(std::string_view key, std::string_view epoch_key) {
   memcached_st* handle = handle_.get();
   const std::array<const char*, 2> keys{key.data(), epoch_key.data()};
@@ -237,19 +239,35 @@ View Connection::cas_and_read(std::string_view key, std::string_view epoch_key,
   return read(key, epoch_key);
 }
 
-Removal Connection::remove_if(std::string_view key, const Cas& cas) {
-  const auto code =
-      memcached_cas(handle_.get(), key.data(), key.size(), "", 0, in_the_past, 0, cas.id);
+View Connection::append_and_read(std::string_view key, std::string_view text) {
+  memcached_st* handle = handle_.get();
+  {
+    const NoReply quiet(handle);
+    const auto code =
+        memcached_append(handle, key.data(), key.size(), text.data(), text.size(), 0, 0);
+    if (memcached_failed(code)) fail(code);
+  }
+  return read(key);
+}
+
+Swap Connection::swap(std::string_view key, std::string_view value, std::time_t expiry,
+                      const Cas& cas) {
+  const auto code = memcached_cas(handle_.get(), key.data(), key.size(), value.data(), value.size(),
+                                  expiry, 0, cas.id);
   switch (code) {
     case MEMCACHED_SUCCESS:
-      return Removal::removed;
+      return Swap::done;
     case MEMCACHED_DATA_EXISTS:
-      return Removal::changed;
+      return Swap::changed;
     case MEMCACHED_NOTFOUND:
-      return Removal::absent;
+      return Swap::absent;
     default:
       fail(code);
   }
+}
+
+Swap Connection::remove_if(std::string_view key, const Cas& cas) {
+  return swap(key, "", in_the_past, cas);
 }
 
 void Connection::remove(std::string_view key) {

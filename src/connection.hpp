@@ -39,7 +39,8 @@ struct View {
   std::optional<Item> epoch;
 };
 
-enum class Removal { removed, changed, absent };
+/// What a compare-and-swap came to.
+enum class Swap { done, changed, absent };
 
 /// A request that failed. The connection must not be used again: a late reply may still come.
 struct Failure : std::runtime_error {
@@ -75,8 +76,14 @@ class Connection {
                     std::time_t expiry);
   View cas_and_read(std::string_view key, std::string_view epoch_key, std::string_view value,
                     std::time_t expiry, const Cas& cas);
+  /// The item keeps its expiry.
+  View append_and_read(std::string_view key, std::string_view text);
   View read(std::string_view key, std::string_view epoch_key);
-  Removal remove_if(std::string_view key, const Cas& cas);
+  /// The lock alone.
+  View read(std::string_view key);
+  Swap swap(std::string_view key, std::string_view value, std::time_t expiry, const Cas& cas);
+  /// Compare-and-delete.
+  Swap remove_if(std::string_view key, const Cas& cas);
   /// Only for servers without compare-and-swap, where nothing else takes an item away.
   void remove(std::string_view key);
 

@@ -15,6 +15,9 @@
 
 namespace memcachedlock::detail {
 
+/// How long the background thread leaves a server alone that did not answer it.
+constexpr std::chrono::milliseconds rest_time{100};
+
 class Keeper {
  public:
   using Clock = std::chrono::steady_clock;

@@ -5,13 +5,15 @@
 #include <algorithm>
 #include <condition_variable>
 #include <mutex>
-#include <random>
 #include <system_error>
 #include <utility>
 
 #include "backend.hpp"
+#include "candidate.hpp"
+#include "local_queue.hpp"
 #include "memcachedlock/error.hpp"
 #include "owners.hpp"
+#include "pace.hpp"
 #include "process.hpp"
 #include "tenure.hpp"
 
@@ -33,32 +35,12 @@ void check_range(std::string_view name, milliseconds value) {
                   name, value.count(), longest_lease.count()));
 }
 
-/// The pauses of one wait: short first, then growing with jitter up to `interval`.
-class Pauses {
- public:
-  explicit Pauses(milliseconds longest) : longest_(longest) {}
-
-  /// Sleeps, no longer than until `limit`. False once `stop` is requested.
-  bool sleep(std::optional<Clock::time_point> limit, const std::stop_token& stop) {
-    thread_local std::minstd_rand random(std::random_device{}());
-    std::uniform_real_distribution<double> jitter(0.5, 1.0);
-    auto until = Clock::now() + std::chrono::duration_cast<Clock::duration>(next_ * jitter(random));
-    next_ = std::min<Clock::duration>(next_ * 2, longest_);
-    if (limit) until = std::min(until, *limit);
-    return sleep_until(until, stop);
-  }
-
-  static bool sleep_until(Clock::time_point until, const std::stop_token& stop) {
-    std::mutex mutex;
-    std::condition_variable_any never;
-    std::unique_lock lock(mutex);
-    return !never.wait_until(lock, stop, until, [&] { return stop.stop_requested(); });
-  }
-
- private:
-  Clock::duration longest_;
-  Clock::duration next_ = std::min<Clock::duration>(std::chrono::microseconds(500), longest_);
-};
+void sleep_until(Clock::time_point until, const std::stop_token& stop) {
+  std::mutex mutex;
+  std::condition_variable_any never;
+  std::unique_lock lock(mutex);
+  never.wait_until(lock, stop, until, [&] { return stop.stop_requested(); });
+}
 
 }  // namespace
 
@@ -104,8 +86,34 @@ void BasicLock::lock() { acquire(std::nullopt, {}); }
 void BasicLock::lock(const std::stop_token& stop) { acquire(std::nullopt, stop); }
 bool BasicLock::try_lock() { return acquire(SteadyTime::min(), {}); }
 
+/// What one acquire remembers from one request to the next.
+struct BasicLock::Wait {
+  Wait(const BasicLock& lock, OwnerId who, bool once)
+      : owner(std::move(who)),
+        by_owner(lock.reentry_ == detail::Reentry::by_owner),
+        waits(!once),
+        lines_up(waits && (!by_owner || lock.options_.owner == OwnerId::this_thread())),
+        candidate(lock.client_.backend_, lock.key_, lock.options_,
+                  by_owner ? owner : OwnerId::this_thread()),
+        pauses(lock.options_.interval) {}
+
+  const OwnerId owner;
+  const bool by_owner;
+  const bool waits;
+  /// In the queue of this process's threads. Not an owner that other threads or processes share:
+  /// it may get in where those before it can't.
+  const bool lines_up;
+  const SteadyTime started = Clock::now();
+  detail::Candidate candidate;
+  detail::Pauses pauses;
+  std::optional<detail::LocalQueue::Place> place;
+  SteadyTime again{};  // when to ask next
+  bool told_contended = false;
+};
+
 /// The whole acquire path: enter again if its owner is inside; else ask memcached until it says
-/// yes, the time is over, or the wait is cancelled. SteadyTime::min() asks once.
+/// yes, the time is over, or the wait is cancelled; or until a thread of this process hands the
+/// lock over. SteadyTime::min() asks once.
 bool BasicLock::acquire(std::optional<SteadyTime> deadline, const std::stop_token& stop) {
   if (generation_ != detail::process_generation()) clear();  // what is held is the parent's
   if (state_ != State::free && reentry_ == detail::Reentry::never) {
@@ -116,59 +124,56 @@ bool BasicLock::acquire(std::optional<SteadyTime> deadline, const std::stop_toke
     ++depth_;
     return true;
   }
-  const OwnerId owner = depth_ == 0 ? options_.owner.resolved() : owner_;
-  const auto started = Clock::now();
-  Pauses pauses(options_.interval);
-  bool told_contended = false;
-  for (;;) {
-    if (stop.stop_requested()) break;
-    auto retry_at = SteadyTime::min();
-    if (attempt(owner, started, told_contended, retry_at)) return true;
+  Wait wait(*this, depth_ == 0 ? options_.owner.resolved() : owner_, deadline == SteadyTime::min());
+  while (!stop.stop_requested()) {
+    if ((!wait.place || wait.place->may_ask()) && attempt(wait)) return true;
     if (deadline && Clock::now() >= *deadline) return false;
-    const bool guarded = retry_at != SteadyTime::min();
-    if (guarded && deadline) retry_at = std::min(retry_at, *deadline);
-    if (!(guarded ? Pauses::sleep_until(retry_at, stop) : pauses.sleep(deadline, stop))) break;
+    if (!wait.place) {
+      sleep_until(deadline ? std::min(wait.again, *deadline) : wait.again, stop);
+    } else if (auto handed = wait.place->sleep(deadline, stop)) {
+      if (attempt(wait, &*handed)) return true;
+    }
   }
   throw Cancelled(fmt::format("waiting for \"{}\" was cancelled", key_.text()), key_.text());
 }
 
-bool BasicLock::attempt(const OwnerId& owner, SteadyTime started, bool& told_contended,
-                        SteadyTime& retry) {
-  detail::Server& server = client_.backend_->server_of(key_);
+/// One request, or what another thread handed over.
+bool BasicLock::attempt(Wait& wait, detail::Handed* handed) {
   try {
-    if (reentry_ == detail::Reentry::by_owner) {
-      if (auto inside = detail::Owners::instance().enter(server, key_, owner)) {
-        if (!inside->is_reserved()) {
-          take(std::move(inside), owner);
-          return true;
-        }
-        if (inside->resume()) {
-          take(detail::Owners::instance().put(key_, owner, inside), owner);
-          if (options_.renew) tenure_->start_renewal();
-          tenure_->notify(EventKind::acquired, Clock::now() - started);
-          return true;
-        }
-        detail::Owners::instance().forget(key_, owner, inside);
+    if (!wait.place && reenter(wait)) return true;
+    if (!wait.place && wait.lines_up && somebody_waits()) {
+      line_up(wait);
+      if (!wait.place->may_ask()) {
+        tell_contended(wait);
+        return false;
       }
     }
-    const bool named = reentry_ == detail::Reentry::by_owner;
-    auto result = detail::Tenure::acquire(client_.backend_, key_, options_,
-                                          named ? owner : OwnerId::this_thread());
-    if (auto* guarded = std::get_if<detail::Tenure::Guarded>(&result)) {
-      retry = guarded->until;
-      return false;
-    }
+    const bool may_queue = wait.waits && (wait.place || !wait.lines_up);
+    auto result = handed != nullptr ? wait.candidate.receive(std::move(*handed))
+                                    : wait.candidate.ask(may_queue, wait.lines_up);
     if (auto* got = std::get_if<std::shared_ptr<detail::Tenure>>(&result)) {
       auto tenure = *got;
-      if (reentry_ == detail::Reentry::by_owner) {
-        tenure = detail::Owners::instance().put(key_, owner, *got);
+      if (wait.by_owner) {
+        tenure = detail::Owners::instance().put(key_, wait.owner, *got);
         if (tenure != *got) (*got)->withdraw();  // its owner got it in another thread meanwhile
       }
-      take(tenure, owner);
-      tenure_->notify(EventKind::acquired, Clock::now() - started);
+      take(std::move(tenure), wait.owner);
+      tenure_->notify(EventKind::acquired, Clock::now() - wait.started);
       return true;
     }
-    if (!std::exchange(told_contended, true)) notify(EventKind::contended);
+    Clock::duration pause{0};
+    if (const auto* guarded = std::get_if<detail::Candidate::Guarded>(&result)) {
+      pause = guarded->until - Clock::now();
+    } else {
+      const auto& sight = std::get<detail::Candidate::Contended>(result).sight;
+      // A holder in this process wakes who lines up, but not who did so only just now.
+      const bool unseen = wait.lines_up && !wait.place && sight.local;
+      if (!unseen) pause = wait.pauses.after(sight);
+      tell_contended(wait);
+    }
+    wait.again = Clock::now() + pause;
+    if (wait.lines_up && !wait.place) line_up(wait);
+    if (wait.place) wait.place->ask_after(pause);
     return false;
   } catch (const LeaseLost&) {
     throw;
@@ -183,6 +188,40 @@ bool BasicLock::attempt(const OwnerId& owner, SteadyTime started, bool& told_con
     notify(EventKind::proceeded_unlocked, 0, {}, error.what());
     return true;
   }
+}
+
+/// True when the owner is inside, or comes back to its reservation.
+bool BasicLock::reenter(Wait& wait) {
+  if (!wait.by_owner) return false;
+  detail::Owners& owners = detail::Owners::instance();
+  auto inside = owners.enter(client_.backend_->server_of(key_), key_, wait.owner);
+  if (!inside) return false;
+  if (!inside->is_reserved()) {
+    take(std::move(inside), wait.owner);
+    return true;
+  }
+  if (!inside->resume()) {
+    owners.forget(key_, wait.owner, inside);
+    return false;
+  }
+  take(owners.put(key_, wait.owner, inside), wait.owner);
+  if (options_.renew) tenure_->start_renewal();
+  tenure_->notify(EventKind::acquired, Clock::now() - wait.started);
+  return true;
+}
+
+/// Then to ask at once would be in vain, or out of turn.
+bool BasicLock::somebody_waits() const {
+  return detail::LocalQueue::has(client_.backend_->server_of(key_), key_) ||
+         (options_.fair && detail::Recent::instance().contended(key_));
+}
+
+void BasicLock::tell_contended(Wait& wait) const {
+  if (!std::exchange(wait.told_contended, true)) notify(EventKind::contended);
+}
+
+void BasicLock::line_up(Wait& wait) {
+  wait.place.emplace(client_.backend_->server_of(key_), wait.candidate);
 }
 
 void BasicLock::take(std::shared_ptr<detail::Tenure> tenure, const OwnerId& owner) {

@@ -7,6 +7,7 @@
 
 #include <array>
 #include <cerrno>
+#include <charconv>
 #include <cstdint>
 #include <system_error>
 
@@ -55,13 +56,30 @@ unsigned process_generation() noexcept { return generation.load(std::memory_orde
 
 std::string next_token() {
   Identity& self = identity();
-  return fmt::format("{}.{}", self.random, self.number.fetch_add(1, std::memory_order_relaxed));
+  std::array<char, 20> digits{};
+  const auto end = std::to_chars(digits.data(), digits.data() + digits.size(),
+                                 self.number.fetch_add(1, std::memory_order_relaxed))
+                       .ptr;
+  std::string token;
+  token.reserve(self.random.size() + 1 + digits.size());
+  token += self.random;
+  token += '.';
+  token.append(digits.data(), end);
+  return token;
 }
+
+bool is_of_this_process(std::string_view token) { return token.starts_with(identity().random); }
 
 std::string next_stamp() {
   Identity& self = identity();
-  return fmt::format("{:016x}",
-                     self.first_stamp + self.number.fetch_add(1, std::memory_order_relaxed));
+  constexpr std::size_t length = 16;
+  constexpr std::string_view hex = "0123456789abcdef";
+  std::uint64_t number = self.first_stamp + self.number.fetch_add(1, std::memory_order_relaxed);
+  std::string stamp(length, '0');
+  for (auto digit = stamp.rbegin(); digit != stamp.rend(); ++digit, number >>= 4U) {
+    *digit = hex[number & 15U];
+  }
+  return stamp;
 }
 
 const std::string& holder_description() { return identity().description; }

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <string>
+#include <string_view>
 #include <utility>
 
 namespace memcachedlock::detail {
@@ -56,6 +57,9 @@ class PerProcess {
 
 /// 128 random bits of this process in hex, then a number: no two acquisitions share it.
 std::string next_token();
+
+/// Whether next_token() of this process made it, or what begins with it.
+bool is_of_this_process(std::string_view token);
 
 /// Another 16 hex digits at each call, in whatever process.
 std::string next_stamp();

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <limits>
 
@@ -14,6 +15,7 @@ namespace {
 
 constexpr std::string_view record_version = "mcl1";
 constexpr std::string_view epoch_version = "mcl-epoch1";
+constexpr std::uint64_t longest_hold = 3'600'000'000;  // an hour
 
 std::string_view next_word(std::string_view& text) {
   const auto space = text.find(' ');
@@ -38,17 +40,50 @@ std::optional<std::chrono::milliseconds> next_lease(std::string_view& text) {
   return std::chrono::milliseconds(*number);
 }
 
+void append_number(std::string& text, std::uint64_t number) {
+  std::array<char, 20> digits{};
+  const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), number).ptr;
+  text.append(digits.data(), end);
+}
+
+std::string member_word(std::string_view token) {
+  std::string word;
+  const std::string& description = holder_description();
+  word.reserve(token.size() + 1 + description.size());
+  word += token;
+  word += '@';
+  word += description;
+  return word;
+}
+
 std::string_view token_of(std::string_view member) { return member.substr(0, member.find('@')); }
 
 }  // namespace
 
 std::string Record::encode() const {
-  std::string text =
-      fmt::format("{} {} {} {} {} {}", record_version, reserved ? "reserved" : "held",
-                  lease.count(), stamp, fence, owner);
+  constexpr std::size_t usual = 160;
+  std::string text;
+  text.reserve(usual + 64 * waiters.size());
+  text += record_version;
+  text += reserved ? " reserved " : " held ";
+  append_number(text, static_cast<std::uint64_t>(lease.count()));
+  text += ' ';
+  text += stamp;
+  text += ' ';
+  append_number(text, fence);
+  text += ' ';
+  text += owner;
   for (const std::string& member : members) {
     text += ' ';
     text += member;
+  }
+  if (hold.count() > 0) {
+    text += " ~";
+    append_number(text, static_cast<std::uint64_t>(hold.count()));
+  }
+  for (const std::string& waiter : waiters) {
+    text += " ?";
+    text += waiter;
   }
   return text;
 }
@@ -69,10 +104,21 @@ std::optional<Record> Record::parse(std::string_view text) {
   record.fence = *fence;
   record.owner = owner;
   while (!text.empty()) {
-    const std::string_view member = next_word(text);
-    if (member.empty()) return {};
-    record.members.emplace_back(member);
+    std::string_view word = next_word(text);
+    if (word.empty()) return {};
+    const char kind = word.front();
+    if (kind == '~' || kind == '?') word.remove_prefix(1);
+    if (kind == '~') {
+      const auto hold = next_number(word);
+      if (!hold || *hold > longest_hold || record.hold.count() != 0) return {};
+      record.hold = std::chrono::microseconds(*hold);
+    } else if (word.empty()) {
+      return {};
+    } else {
+      (kind == '?' ? record.waiters : record.members).emplace_back(word);
+    }
   }
+  if (record.members.empty()) return {};
   return record;
 }
 
@@ -81,12 +127,37 @@ bool Record::has(std::string_view token) const {
                      [&](const std::string& member) { return token_of(member) == token; });
 }
 
-void Record::add(std::string_view token) {
-  members.push_back(fmt::format("{}@{}", token, holder_description()));
-}
+void Record::add(std::string_view token) { members.push_back(member_word(token)); }
 
 void Record::remove(std::string_view token) {
   std::erase_if(members, [&](const std::string& member) { return token_of(member) == token; });
+}
+
+std::string Record::waiter_word(std::string_view token) {
+  std::string word = " ?";
+  word += member_word(token);
+  return word;
+}
+
+std::optional<std::size_t> Record::place_of(std::string_view token) const {
+  const auto place = std::find_if(waiters.begin(), waiters.end(), [&](const std::string& waiter) {
+    return token_of(waiter) == token;
+  });
+  if (place == waiters.end()) return {};
+  return static_cast<std::size_t>(place - waiters.begin());
+}
+
+void Record::remove_waiter(std::string_view token) {
+  std::erase_if(waiters, [&](const std::string& waiter) { return token_of(waiter) == token; });
+}
+
+void Record::grant(std::chrono::milliseconds grace) {
+  reserved = false;
+  lease = grace;
+  fence = 0;
+  owner = "-";
+  members.assign(1, waiters.front());
+  std::erase(waiters, members.front());  // it may have come twice, by a request that was repeated
 }
 
 std::string Epoch::encode() const {

@@ -12,13 +12,18 @@ namespace memcachedlock::detail {
 
 /// The value of a lock's item. In words:
 ///   mcl1 held|reserved LEASE_MS STAMP FENCE OWNER TOKEN@HOST:PID [TOKEN@HOST:PID ...]
+/// then, where holders kept it for a measurable time or somebody queues for it,
+///   [~HOLD_US] [?TOKEN@HOST:PID ...]
+/// A newcomer to the queue appends the last word itself, by memcached's `append`.
 struct Record {
   bool reserved = false;
   std::chrono::milliseconds lease{0};  ///< the longest of its members'
   std::string stamp;        ///< another for each writing, so that a writer knows its own again
   std::uint64_t fence = 0;  ///< 0: the item's own CAS id, as the first writer can't know it
   std::string owner = "-";  ///< a named owner's word; "-" where one process owns it
-  std::vector<std::string> members;  ///< who holds it; several for a named owner only
+  std::vector<std::string> members;   ///< who holds it; several for a named owner only
+  std::chrono::microseconds hold{0};  ///< how long holders have lately kept it; 0: not known
+  std::vector<std::string> waiters;   ///< the queue, in the order in which they came
 
   [[nodiscard]] std::string encode() const;
   /// Nothing when the text is no record of ours.
@@ -27,6 +32,15 @@ struct Record {
   [[nodiscard]] bool has(std::string_view token) const;
   void add(std::string_view token);
   void remove(std::string_view token);
+
+  /// Of the queue, with a space before it, to be appended.
+  [[nodiscard]] static std::string waiter_word(std::string_view token);
+  /// How many are before it in the queue; nothing when it is not there.
+  [[nodiscard]] std::optional<std::size_t> place_of(std::string_view token) const;
+  void remove_waiter(std::string_view token);
+  /// The first of the queue becomes the holder, for a lease of `grace`, in which it must write the
+  /// record anew.
+  void grant(std::chrono::milliseconds grace);
 };
 
 /// The value of the epoch item: `mcl-epoch1 NANOSECONDS LONGEST_LEASE_MS`.

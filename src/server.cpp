@@ -97,16 +97,42 @@ View Server::read(const Key& key, milliseconds limit) {
              [&](Connection& connection) { return connection.read(key.item(), epoch_key_); });
 }
 
-Removal Server::remove_if(const Key& key, const Cas& cas) {
+View Server::read_lock(const Key& key) {
+  return ask(key.text(), longest,
+             [&](Connection& connection) { return connection.read(key.item()); });
+}
+
+View Server::append_and_read(const Key& key, std::string_view text) {
+  return ask(key.text(), longest,
+             [&](Connection& connection) { return connection.append_and_read(key.item(), text); });
+}
+
+Swap Server::swap(const Key& key, std::string_view value, milliseconds lease, const Cas& cas) {
+  return ask(key.text(), longest, [&](Connection& connection) {
+    if (!connection.knows(cas)) return Swap::changed;
+    return connection.swap(key.item(), value, expiry(connection, lease), cas);
+  });
+}
+
+Swap Server::remove_if(const Key& key, const Cas& cas) {
   bool sent = false;
   return ask(key.text(), longest, [&](Connection& connection) {
     if (!connection.knows(cas)) {
-      if (connection.read(key.item(), epoch_key_).lock) return Removal::changed;
-      return sent ? Removal::removed : Removal::absent;  // by the first sending
+      const View view = connection.read(key.item(), epoch_key_);
+      if (view.lock) return Swap::changed;
+      // By the first sending, or by a restart.
+      return sent && is_since(view.epoch, cas.asked) ? Swap::done : Swap::absent;
     }
     sent = true;
     return connection.remove_if(key.item(), cas);
   });
+}
+
+bool Server::is_since(const std::optional<Item>& epoch, Clock::time_point time) {
+  const auto found = epoch ? Epoch::parse(epoch->value) : std::nullopt;
+  Memory& memory = memory_.get();
+  const MutexLock lock(memory.mutex);
+  return found && found->number == memory.epoch && memory.first_seen < time;
 }
 
 Admission Server::prepare(const Key& key, milliseconds lease, RestartGuard guard) {

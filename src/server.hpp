@@ -30,7 +30,7 @@ struct Admission {
 /// Thread safe. Every request waits as ClientOptions tells, and throws Unavailable or ServerError,
 /// which name key and server. A connection that sat idle while the server restarted is replaced and
 /// the request sent again, once; that is why all requests are such that a second sending does no
-/// harm.
+/// harm. A `lease` is how long the item must live at least.
 class Server {
  public:
   /// The limit of a request that has no other than `operation_timeout`.
@@ -46,9 +46,16 @@ class Server {
   /// any more, and what is there now comes back.
   View cas_and_read(const Key& key, std::string_view value, std::chrono::milliseconds lease,
                     const Cas& cas, std::chrono::milliseconds limit = longest);
+  /// A second sending may append twice.
+  View append_and_read(const Key& key, std::string_view text);
   View read(const Key& key, std::chrono::milliseconds limit = longest);
-  /// `changed` also where the server may have restarted since `cas` was learned.
-  Removal remove_if(const Key& key, const Cas& cas);
+  /// Without the epoch, which costs as much as another read.
+  View read_lock(const Key& key);
+  /// `changed` also where the server may have restarted since `cas` was learned, and where the
+  /// first sending was done already.
+  Swap swap(const Key& key, std::string_view value, std::chrono::milliseconds lease,
+            const Cas& cas);
+  Swap remove_if(const Key& key, const Cas& cas);
 
   /// After it failed to answer the background thread: that should not wait for it again so soon,
   /// as other servers' leases need it too.
@@ -77,6 +84,8 @@ class Server {
   auto ask(std::string_view key, std::chrono::milliseconds limit, Request&& request);
   /// For an item that lives as long as `lease` at least. Asks for the server's clock at times.
   std::time_t expiry(Connection& connection, std::chrono::milliseconds lease);
+  /// Whether the server's epoch is one that was known before `time`.
+  bool is_since(const std::optional<Item>& epoch, Clock::time_point time);
   [[noreturn]] void raise(const Failure& failure, std::string_view key) const;
   std::uint64_t settle(const Key& key, Memory& memory, std::optional<Item> item,
                        std::chrono::milliseconds lease) MCL_REQUIRES(memory.mutex);

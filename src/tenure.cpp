@@ -1,12 +1,13 @@
 #include "tenure.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <utility>
 
+#include "candidate.hpp"
+#include "departure.hpp"
 #include "memcachedlock/error.hpp"
 #include "owners.hpp"
+#include "pace.hpp"
 #include "process.hpp"
 
 namespace memcachedlock::detail {
@@ -15,183 +16,37 @@ namespace {
 
 using std::chrono::milliseconds;
 
-// How often a record is read again that others change at the same time.
-constexpr int most_tries = 8;
-
-// How long the background thread leaves a server alone that did not answer it.
-constexpr milliseconds rest_time{100};
-
 /// Between "cannot be kept" and "somebody else may hold it".
 milliseconds margin_of(milliseconds lease) { return std::min(lease / 8, milliseconds(500)); }
 
-/// Takes one member out of the lock's item: by compare-and-delete, or by compare-and-swap where
-/// others share it. `record` and `cas` are what is believed to be there; what others have written
-/// meanwhile is read again, as an extension that went unanswered may be ours all the same.
-Release take_out(Server& server, const Key& key, const std::string& token, Record record, Cas cas) {
-  const auto is_in = [&](const std::optional<Item>& item) {
-    const auto found = item ? Record::parse(item->value) : std::nullopt;
-    if (!found || !found->has(token)) return false;
-    record = *found;
-    cas = item->cas;
-    return true;
-  };
-  for (int tries = 0; tries < most_tries; ++tries) {
-    if (record.members.size() == 1) {
-      const Removal removal = server.remove_if(key, cas);
-      if (removal == Removal::removed) return Release::released;
-      if (removal == Removal::absent || !is_in(server.read(key).lock)) return Release::lost;
-      continue;
-    }
-    Record next = record;
-    next.remove(token);
-    if (next.fence == 0) next.fence = cas.id;
-    next.stamp = next_stamp();
-    const View view = server.cas_and_read(key, next.encode(), next.lease, cas);
-    if (!is_in(view.lock)) {
-      const auto found = view.lock ? Record::parse(view.lock->value) : std::nullopt;
-      // Of the same holding, and without us: that was this attempt, or an earlier one.
-      const bool ours = found && found->owner == next.owner && found->fence == next.fence;
-      return ours ? Release::released : Release::lost;
-    }
-  }
-  return Release::unavailable;
-}
-
-/// Takes away what an acquire without an answer may have left: it would keep others out for a
-/// whole lease. Gives up when the item's lifetime is certainly over.
-class Cleanup final : public Keeper::Task {
- public:
-  Cleanup(std::shared_ptr<Backend> backend, Key key, std::string token, milliseconds lease)
-      : backend_(std::move(backend)),
-        key_(std::move(key)),
-        token_(std::move(token)),
-        until_(Clock::now() + lease + ServerClock::longest_rounding +
-               backend_->options().operation_timeout) {}
-
-  std::optional<Keeper::Times> on_time(milliseconds limit) override {
-    Server& server = backend_->server_of(key_);
-    try {
-      if (Clock::now() >= server.resting_until()) {
-        const View view = server.read(key_, limit);
-        const auto record = view.lock ? Record::parse(view.lock->value) : std::nullopt;
-        if (record && record->has(token_) &&
-            take_out(server, key_, token_, *record, view.lock->cas) == Release::released) {
-          return std::nullopt;
-        }
-      }
-    } catch (const Error&) {
-      server.rest(Clock::now() + rest_time);
-    }
-    pause_ = std::min(pause_ * 2, milliseconds(1'000));
-    const auto next = Clock::now() + pause_;
-    return next < until_ ? std::optional(Keeper::Times{next, until_}) : std::nullopt;
-  }
-
-  static constexpr milliseconds first_pause{25};
-
- private:
-  const std::shared_ptr<Backend> backend_;
-  const Key key_;
-  const std::string token_;
-  const Clock::time_point until_;
-  milliseconds pause_ = first_pause;
-};
-
-void clean_up_later(const std::shared_ptr<Backend>& backend, const Key& key,
-                    const std::string& token, milliseconds lease) {
-  const auto now = Clock::now();
-  Keeper::instance().schedule(std::make_shared<Cleanup>(backend, key, token, lease),
-                              {now + Cleanup::first_pause, now + lease});
-}
+// A cohort gives way to other processes after so many passes, fewer when they stand in the queue,
+// or after so long; where none stands there, for a part of the time that it took.
+constexpr unsigned most_passes = 64;
+constexpr unsigned most_passes_while_queued = 8;
+constexpr milliseconds longest_cohort{50};
+constexpr int share_for_others = 16;
 
 }  // namespace
 
-Tenure::Attempt Tenure::acquire(const std::shared_ptr<Backend>& backend, const Key& key,
-                                const LockOptions& options, const OwnerId& owner) {
-  Server& server = backend->server_of(key);
-  const Admission before = server.prepare(key, options.timeout, options.restart_guard);
-  if (!before.open) return Guarded{before.retry_at};
-
-  const std::string token = next_token();
-  Record record;
-  record.lease = options.timeout;
-  record.stamp = next_stamp();
-  record.owner = owner.word();
-  record.add(token);
-
-  const auto started = Clock::now();
-  bool may_have_landed = true;
-  try {
-    View view = server.add_and_read(key, record.encode(), options.timeout);
-    for (int tries = 0; tries < most_tries; ++tries) {
-      if (!view.lock) {
-        // Freed between our two commands, or the server does not keep what it is given.
-        view = server.add_and_read(key, record.encode(), options.timeout);
-        continue;
-      }
-      std::optional<Record> found = Record::parse(view.lock->value);
-      if (!found) {
-        may_have_landed = false;
-        throw ServerError(
-            fmt::format("the item \"{}\" on {} is no lock: something else uses this name; choose "
-                        "another key, or another ClientOptions::prefix",
-                        key.item(), server.name()),
-            key.text(), server.name());
-      }
-      if (found->has(token)) {
-        const Admission now = server.admit(key, view.epoch, options.timeout, options.restart_guard);
-        auto tenure = std::make_shared<Tenure>(backend, key, options, owner, *found, token,
-                                               *view.lock, now.epoch, started + options.timeout);
-        may_have_landed = false;
-        if (!now.open) {
-          tenure->withdraw();
-          return Guarded{now.retry_at};
-        }
-        if (!tenure->owns()) {  // the answer came when the lease had run out
-          tenure->withdraw();
-          return Contended{};
-        }
-        if (options.renew) tenure->start_renewal();
-        return tenure;
-      }
-      if (!owner.is_named() || found->owner != record.owner) return Contended{};
-
-      // The same owner in another process: join it, or take its reservation.
-      Record joined = *found;
-      if (joined.reserved) joined.members.clear();
-      joined.reserved = false;
-      joined.lease = std::max(joined.lease, options.timeout);
-      joined.fence = joined.fence != 0 ? joined.fence : view.lock->cas.id;
-      joined.stamp = next_stamp();
-      joined.add(token);
-      view = server.cas_and_read(key, joined.encode(), joined.lease, view.lock->cas);
-    }
-  } catch (const Error&) {
-    if (may_have_landed) clean_up_later(backend, key, token, options.timeout);
-    throw;
-  }
-  throw ServerError(
-      fmt::format("{} does not keep what it is given: is its memory full (-M)? Give it more (-m)",
-                  server.name()),
-      key.text(), server.name());
-}
-
 Tenure::Tenure(std::shared_ptr<Backend> backend, Key key, const LockOptions& options, OwnerId owner,
                Record record, std::string token, const Item& item, std::uint64_t epoch,
-               Clock::time_point deadline)
+               Clock::time_point started, Cohort cohort)
     : backend_(std::move(backend)),
       server_(backend_->server_of(key)),
       key_(std::move(key)),
       scope_(options.scope),
       owner_(std::move(owner)),
       lease_(options.timeout),
+      fair_(options.fair),
       token_(std::move(token)),
       fence_{epoch, record.fence != 0 ? record.fence : item.cas.id},
+      started_(started),
       since_(Clock::now()),
+      cohort_(cohort),
       generation_(process_generation()),
       record_(std::move(record)),
       cas_(item.cas),
-      deadline_(deadline) {}
+      deadline_(started + lease_) {}
 
 bool Tenure::owns() const {
   return state_.load() == State::held && generation_ == process_generation() &&
@@ -214,7 +69,7 @@ Tenure::Write Tenure::write(bool reserved, milliseconds lease, milliseconds limi
     next.lease = alone ? lease : std::max(next.lease, lease);
     next.fence = fence_.sequence;
     next.stamp = next_stamp();
-    const View view = server_.cas_and_read(key_, next.encode(), next.lease, cas_, limit);
+    const View view = server_.cas_and_read(key_, next.encode(), lifetime(next, fair_), cas_, limit);
     const auto found = view.lock ? Record::parse(view.lock->value) : std::nullopt;
     if (!found || !found->has(token_)) return Write::lost;
     cas_ = view.lock->cas;
@@ -246,23 +101,68 @@ bool Tenure::extend(milliseconds lease, milliseconds limit) {
   return extended;
 }
 
+Tenure::Passed Tenure::pass_on() {
+  const auto now = Clock::now();
+  // With a request before and one after, as it is for those who wait.
+  Recent::instance().note_hold(key_, std::chrono::duration_cast<std::chrono::microseconds>(
+                                         (now - started_) + (since_ - started_)));
+  if (record_.members.size() > 1) return {};
+  auto next = LocalQueue::claim(server_, key_);
+  if (!next) return {};
+  const unsigned most = record_.waiters.empty() ? most_passes : most_passes_while_queued;
+  if (cohort_.passes < most && now - cohort_.since < longest_cohort) return {hand_over(*next)};
+  // Where nobody queues in the record, others may poll all the same.
+  if (!record_.waiters.empty()) return {};
+  return {false, (now - cohort_.since) / share_for_others};
+}
+
+/// Writes the record anew for the next. False when it is not ours any more.
+bool Tenure::hand_over(LocalQueue::Claim& next) {
+  const Candidate& candidate = next.candidate();
+  for (int tries = 0; tries < most_tries; ++tries) {
+    Handed handed;
+    handed.started = Clock::now();
+    handed.cohort = {cohort_.passes + 1, cohort_.since};
+    const Record record = candidate.offer(record_);
+    try {
+      handed.view =
+          server_.cas_and_read(key_, record.encode(), lifetime(record, candidate.fair()), cas_);
+    } catch (const Error&) {
+      take_out_later(candidate.backend(), key_, candidate.token(), candidate.lease());
+      throw;
+    }
+    const auto found = handed.view.lock ? Record::parse(handed.view.lock->value) : std::nullopt;
+    if (found && found->has(candidate.token())) {
+      next.serve(std::move(handed));
+      return true;
+    }
+    if (!found || !found->has(token_)) return false;
+    record_ = *found;  // somebody has entered the queue
+    cas_ = handed.view.lock->cas;
+  }
+  return false;
+}
+
 Release Tenure::release() {
   if (generation_ != process_generation()) return Release::lost;  // the parent's
   Release outcome = Release::lost;
+  Passed passed;
   std::string trouble;
   {
     const MutexLock lock(mutex_);
     const bool in_time = owns();
     const bool was_held = state_.exchange(State::over) == State::held;
     try {
+      if (in_time && was_held) passed = pass_on();
       // Also when the lease is over: whoever waits need not wait longer.
-      outcome = take_out(server_, key_, token_, record_, cas_);
+      outcome = passed.on ? Release::released : take_out(server_, key_, token_, record_, cas_);
     } catch (const Error& error) {
       outcome = Release::unavailable;
       trouble = error.what();
     }
     if (!in_time || !was_held) outcome = Release::lost;
   }
+  if (!passed.on) LocalQueue::wake(server_, key_, passed.pause);
   end_tasks();
   if (outcome == Release::lost) announce_loss();
   if (outcome == Release::released) notify(EventKind::released, Clock::now() - since_);
@@ -276,8 +176,9 @@ void Tenure::withdraw() {
   try {
     take_out(server_, key_, token_, record_, cas_);
   } catch (const Error&) {
-    clean_up_later(backend_, key_, token_, lease_);
+    take_out_later(backend_, key_, token_, lease_);
   }
+  LocalQueue::wake(server_, key_);
 }
 
 void Tenure::reserve(milliseconds time) {
@@ -324,6 +225,7 @@ std::optional<Keeper::Times> Tenure::lapse() {
     } catch (const Error&) {  // memcached will expire it
     }
   }
+  LocalQueue::wake(server_, key_);
   Owners::instance().forget(key_, owner_, shared_from_this());
   return std::nullopt;
 }
@@ -381,6 +283,7 @@ std::stop_token Tenure::lost() {
 }
 
 void Tenure::announce_loss() {
+  LocalQueue::wake(server_, key_);
   std::optional<std::stop_source> stop;
   {
     const MutexLock lock(stop_mutex_);

@@ -7,10 +7,10 @@
 #include <optional>
 #include <stop_token>
 #include <string>
-#include <variant>
 
 #include "backend.hpp"
 #include "keeper.hpp"
+#include "local_queue.hpp"
 #include "memcachedlock/key.hpp"
 #include "memcachedlock/lease.hpp"
 #include "memcachedlock/options.hpp"
@@ -18,24 +18,20 @@
 
 namespace memcachedlock::detail {
 
+/// How often and since when threads of this process have handed a lock to each other.
+struct Cohort {
+  unsigned passes = 0;
+  Clock::time_point since = Clock::now();
+};
+
 /// Thread safe. It is held from its making until release(), the loss of its lease, or a fork (in
 /// the child). Once lost it stays lost.
 class Tenure final : public Keeper::Task, public std::enable_shared_from_this<Tenure> {
  public:
-  struct Contended {};
-  struct Guarded {
-    Clock::time_point until;
-  };
-  using Attempt = std::variant<std::shared_ptr<Tenure>, Contended, Guarded>;
-
-  /// One request for the lock (two at first contact with a server). The lease counts from before
-  /// it was sent. Throws Unavailable, ServerError.
-  static Attempt acquire(const std::shared_ptr<Backend>& backend, const Key& key,
-                         const LockOptions& options, const OwnerId& owner);
-
+  /// A record that was just written for `token`; the lease counts from `started`.
   Tenure(std::shared_ptr<Backend> backend, Key key, const LockOptions& options, OwnerId owner,
          Record record, std::string token, const Item& item, std::uint64_t epoch,
-         Clock::time_point deadline);
+         Clock::time_point started, Cohort cohort);
 
   /// False when the lease is lost. Throws Unavailable; the lease then runs on as it was.
   bool extend(std::chrono::milliseconds lease, std::chrono::milliseconds limit);
@@ -83,7 +79,13 @@ class Tenure final : public Keeper::Task, public std::enable_shared_from_this<Te
 
   Write write(bool reserved, std::chrono::milliseconds lease, std::chrono::milliseconds limit)
       MCL_REQUIRES(mutex_);
-  Release take_away() MCL_REQUIRES(mutex_);
+  /// What became of the next thread of this process that waits for the lock.
+  struct Passed {
+    bool on = false;           ///< it is the holder now
+    Clock::duration pause{0};  ///< else: how long it should leave the lock to others
+  };
+  Passed pass_on() MCL_REQUIRES(mutex_);
+  bool hand_over(LocalQueue::Claim& next) MCL_REQUIRES(mutex_);
   bool lose();
   void announce_loss();
   /// Neither renewed nor watched any more.
@@ -99,9 +101,12 @@ class Tenure final : public Keeper::Task, public std::enable_shared_from_this<Te
   const std::string scope_;
   const OwnerId owner_;
   const std::chrono::milliseconds lease_;
+  const bool fair_;
   const std::string token_;
   const FencingToken fence_;
+  const Clock::time_point started_;  // before the request that got it was sent
   const Clock::time_point since_;
+  const Cohort cohort_;
   const unsigned generation_;
 
   mutable Mutex mutex_;  // one request for this holding at a time

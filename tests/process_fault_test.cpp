@@ -13,6 +13,7 @@
 #include <random>
 #include <thread>
 
+#include "between_processes.hpp"
 #include "fault_proxy.hpp"
 #include "local_server.hpp"
 #include "memcachedlock/memcachedlock.hpp"
@@ -22,26 +23,6 @@ namespace mcl = memcachedlock;
 using namespace std::chrono_literals;
 
 namespace {
-
-/// A step that one process takes and another waits for; by a pipe, so that it works over fork.
-class Signal {
- public:
-  Signal() { EXPECT_EQ(pipe(ends_), 0); }
-  ~Signal() {
-    close(ends_[0]);
-    close(ends_[1]);
-  }
-  Signal(const Signal&) = delete;
-  Signal& operator=(const Signal&) = delete;
-  void send() { EXPECT_EQ(write(ends_[1], "x", 1), 1); }
-  void wait() {
-    char byte = 0;
-    EXPECT_EQ(read(ends_[0], &byte, 1), 1);
-  }
-
- private:
-  int ends_[2] = {-1, -1};
-};
 
 /// A store shared by processes that refuses a writer with a lower token than it has seen.
 struct Store {
@@ -53,21 +34,6 @@ struct Store {
     sequence = token.sequence;
     return true;
   }
-};
-
-template <class T>
-class Shared {
- public:
-  Shared()
-      : value_(new (mmap(nullptr, sizeof(T), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
-                         0)) T) {}
-  ~Shared() { munmap(value_, sizeof(T)); }
-  Shared(const Shared&) = delete;
-  Shared& operator=(const Shared&) = delete;
-  T* operator->() { return value_; }
-
- private:
-  T* value_;
 };
 
 class ProcessFaults : public testing::Test {

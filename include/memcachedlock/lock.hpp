@@ -18,6 +18,7 @@ namespace memcachedlock {
 
 namespace detail {
 class Tenure;
+struct Handed;
 enum class Reentry { never, by_owner };
 }  // namespace detail
 
@@ -94,9 +95,14 @@ class MEMCACHEDLOCK_EXPORT BasicLock {
 
  private:
   enum class State { free, leased, unprotected };
+  struct Wait;
 
   bool acquire(std::optional<SteadyTime> deadline, const std::stop_token& stop);
-  bool attempt(const OwnerId& owner, SteadyTime started, bool& told_contended, SteadyTime& retry);
+  bool attempt(Wait& wait, detail::Handed* handed = nullptr);
+  bool reenter(Wait& wait);
+  [[nodiscard]] bool somebody_waits() const;
+  void line_up(Wait& wait);
+  void tell_contended(Wait& wait) const;
   void take(std::shared_ptr<detail::Tenure> tenure, const OwnerId& owner);
   Release leave(std::optional<std::chrono::milliseconds> reservation);
   void require_held() const;

@@ -53,6 +53,7 @@ struct LockOptions {
   /// Lifetime of the lease; more than 0, at most 30 days less 2 seconds.
   std::chrono::milliseconds timeout{30'000};
   /// Longest pause between two checks while waiting; more than 0, at most as long as a lease.
+  /// Threads of one process wait for each other without checks.
   std::chrono::milliseconds interval{50};
   /// Keep the lease alive from a background thread while held.
   bool renew = false;
@@ -61,6 +62,11 @@ struct LockOptions {
   OwnerId owner = OwnerId::this_thread();
   OnUnavailable on_unavailable = OnUnavailable::fail;
   RestartGuard restart_guard = RestartGuard::known;
+  /// First come, first served between processes too: who has to wait enters a queue, one place a
+  /// process, and goes before all that are not fair. try_lock() never does. A waiter that died is
+  /// passed over after 2 s; a holder that died, once somebody has seen its lease run out. In the
+  /// queue only the next in line keeps to `interval`.
+  bool fair = false;
 };
 
 }  // namespace memcachedlock

@@ -50,6 +50,7 @@ struct ZLockOptions {
   OwnerId owner = OwnerId::this_thread();
   OnUnavailable on_unavailable = OnUnavailable::proceed;
   RestartGuard restart_guard = RestartGuard::off;
+  bool fair = false;
   /// How often the callable runs at most, with Transaction::inside; at least 1.
   int max_attempts = 3;
   Transaction transaction = Transaction::inside;
@@ -60,7 +61,7 @@ struct ZLockOptions {
   std::function<void(Handover)> until_transaction_ends = {};
 
   [[nodiscard]] LockOptions lock_options() const {
-    return {timeout, interval, renew, scope, owner, on_unavailable, restart_guard};
+    return {timeout, interval, renew, scope, owner, on_unavailable, restart_guard, fair};
   }
 };
 

@@ -105,11 +105,13 @@ class Worker {
 
   void run() {
     while (!ending) {
-      key_ = "key" + std::to_string(pick(random_, 0, keys - 1));
+      // A few are wanted by many at once.
+      key_ = "key" + std::to_string(pick(random_, 0, pick(random_, 0, 1) == 0 ? 2 : keys - 1));
       options_ = {};
       options_.timeout = milliseconds(pick<std::int64_t>(random_, 300, longest_lease.count()));
       options_.interval = 20ms;
       options_.renew = pick(random_, 0, 1) == 0;
+      options_.fair = pick(random_, 0, 1) == 0;
       options_.restart_guard = mcl::RestartGuard::strict;
       switch (pick(random_, 0, 3)) {
         case 0:
@@ -243,6 +245,7 @@ class Worker {
     options.timeout = options_.timeout;
     options.interval = options_.interval;
     options.renew = options_.renew;
+    options.fair = options_.fair;
     options.restart_guard = options_.restart_guard;
     options.on_unavailable = mcl::OnUnavailable::fail;
     options.reservation = 100ms;

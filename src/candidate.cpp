@@ -1,0 +1,243 @@
+#include "candidate.hpp"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "departure.hpp"
+#include "memcachedlock/error.hpp"
+#include "process.hpp"
+
+namespace memcachedlock::detail {
+
+namespace {
+
+using std::chrono::milliseconds;
+
+// The record must stay short: it is read with every look. Whoever finds it full asks as others do.
+constexpr std::size_t most_waiters = 64;
+
+/// How long somebody else's lease may still run by their clock when it is over by ours.
+Clock::duration drift_of(milliseconds lease) { return lease / 500 + milliseconds(10); }
+
+}  // namespace
+
+Candidate::Candidate(const std::shared_ptr<Backend>& backend, const Key& key,
+                     const LockOptions& options, OwnerId owner)
+    : backend_(backend),
+      key_(key),
+      options_(options),
+      owner_(std::move(owner)),
+      server_(backend->server_of(key)),
+      token_(next_token()),
+      stamp_(next_stamp()) {}
+
+Candidate::~Candidate() {
+  if (!queued_) return;
+  try {
+    const View view = server_.read_lock(key_);
+    const auto record = view.lock ? Record::parse(view.lock->value) : std::nullopt;
+    if (record && (record->has(token_) || record->place_of(token_))) {
+      take_out(server_, key_, token_, *record, view.lock->cas);
+    }
+  } catch (const Error&) {
+    take_out_later(backend_, key_, token_, options_.timeout);
+  }
+}
+
+std::optional<std::string> Candidate::give_place() {
+  if (!std::exchange(queued_, false)) return std::nullopt;
+  return token_;
+}
+
+void Candidate::take_place(std::string token) {
+  token_ = std::move(token);
+  queued_ = true;
+}
+
+Record Candidate::own_record(const Record& before) const {
+  Record record = before;
+  record.reserved = false;
+  record.lease = options_.timeout;
+  record.stamp = stamp_;
+  record.fence = 0;
+  record.owner = owner_.word();
+  record.members.clear();
+  record.add(token_);
+  record.hold = Recent::instance().hold(key_);
+  record.remove_waiter(token_);
+  return record;
+}
+
+Record Candidate::offer(const Record& before) const { return own_record(before); }
+
+View Candidate::add() {
+  queued_ = false;
+  may_have_landed_ = true;
+  const Record record = own_record({});
+  return server_.add_and_read(key_, record.encode(), lifetime(record, options_.fair));
+}
+
+View Candidate::enter_queue() {
+  may_have_landed_ = true;
+  return server_.append_and_read(key_, Record::waiter_word(token_));
+}
+
+View Candidate::write_own(const Record& before, const Cas& cas) {
+  stamp_ = next_stamp();
+  may_have_landed_ = true;
+  const Record record = own_record(before);
+  return server_.cas_and_read(key_, record.encode(), lifetime(record, options_.fair), cas);
+}
+
+/// The same owner in another process has it: join it, or take its reservation.
+View Candidate::join(const Record& before, const Cas& cas) {
+  Record joined = before;
+  if (joined.reserved) joined.members.clear();
+  joined.reserved = false;
+  joined.lease = std::max(joined.lease, options_.timeout);
+  joined.fence = joined.fence != 0 ? joined.fence : cas.id;
+  joined.stamp = stamp_ = next_stamp();
+  joined.add(token_);
+  joined.remove_waiter(token_);
+  may_have_landed_ = true;
+  return server_.cas_and_read(key_, joined.encode(), lifetime(joined, options_.fair), cas);
+}
+
+/// A lease that has run out by our clock, counted from when we first saw it, has by its holder's.
+View Candidate::evict(const Record& before, const Cas& cas) {
+  if (before.waiters.empty() || before.place_of(token_) == 0U) return write_own(before, cas);
+  Record next = before;
+  next.grant(grace);
+  next.stamp = next_stamp();
+  return server_.cas_and_read(key_, next.encode(), lifetime(next, true), cas);
+}
+
+bool Candidate::is_stuck(const Record& found) {
+  const auto now = Clock::now();
+  if (found.stamp != seen_stamp_) {
+    seen_stamp_ = found.stamp;
+    seen_at_ = now;
+    return false;
+  }
+  return now >= seen_at_ + found.lease + drift_of(found.lease);
+}
+
+Candidate::Attempt Candidate::ask(bool may_queue, bool lined_up) {
+  may_queue_ = may_queue && options_.fair;
+  lined_up_ = lined_up;
+  const Admission before = server_.prepare(key_, options_.timeout, options_.restart_guard);
+  if (!before.open) return Guarded{before.retry_at};
+  try {
+    const auto started = Clock::now();
+    const bool at_once = may_queue_ && !queued_ && Recent::instance().contended(key_);
+    // Who asks again only looks, as that costs least.
+    if (queued_ || (contended_ && !at_once)) return judge(server_.read_lock(key_), started);
+    return judge(at_once ? enter_queue() : add(), started);
+  } catch (const Error&) {
+    if (may_have_landed_ || queued_) take_out_later(backend_, key_, token_, options_.timeout);
+    queued_ = false;
+    throw;
+  }
+}
+
+Candidate::Attempt Candidate::receive(Handed handed) {
+  cohort_ = handed.cohort;
+  may_have_landed_ = true;
+  queued_ = false;
+  try {
+    return judge(std::move(handed.view), handed.started);
+  } catch (const Error&) {
+    if (may_have_landed_) take_out_later(backend_, key_, token_, options_.timeout);
+    throw;
+  }
+}
+
+/// What to make of the record that came back; asks again where that is to be done at once.
+Candidate::Attempt Candidate::judge(View view, Clock::time_point started) {
+  for (int tries = 0; tries < most_tries; ++tries) {
+    if (!view.lock) {
+      // Freed between our two commands, or the server does not keep what it is given.
+      started = Clock::now();
+      view = add();
+      continue;
+    }
+    const std::optional<Record> found = Record::parse(view.lock->value);
+    if (!found) {
+      may_have_landed_ = queued_ = false;
+      throw ServerError(
+          fmt::format("the item \"{}\" on {} is no lock: something else uses this name; choose "
+                      "another key, or another ClientOptions::prefix",
+                      key_.item(), server_.name()),
+          key_.text(), server_.name());
+    }
+    if (found->has(token_)) {
+      // What was granted is confirmed by a record of our own, which must be what is there.
+      const bool granted = queued_ && found->stamp != stamp_;
+      const bool fence_unknown = owner_.is_named() && found->fence == 0;
+      if (!granted && !fence_unknown) return settle(view, *found, started);
+      started = Clock::now();
+      if (granted) {
+        view = write_own(*found, view.lock->cas);
+      } else {
+        // Who joins must know the token, which the id of the item is not once others queue.
+        Record known = *found;
+        known.fence = view.lock->cas.id;
+        known.stamp = stamp_ = next_stamp();
+        view = server_.cas_and_read(key_, known.encode(), lifetime(known, options_.fair),
+                                    view.lock->cas);
+      }
+      continue;
+    }
+    if (owner_.is_named() && found->owner == owner_.word()) {
+      started = Clock::now();
+      view = join(*found, view.lock->cas);
+      continue;
+    }
+    const auto place = found->place_of(token_);
+    queued_ = place.has_value();
+    if (is_stuck(*found)) {
+      started = Clock::now();
+      view = evict(*found, view.lock->cas);
+      continue;
+    }
+    const bool local = lined_up_ && is_of_this_process(found->members.front()) && !found->reserved;
+    if (found->waiters.size() < most_waiters) {
+      Recent::instance().note_contention(key_);
+      if (may_queue_ && !queued_ && !local) {
+        view = enter_queue();
+        continue;
+      }
+    }
+    if (!queued_) may_have_landed_ = false;
+    contended_ = true;
+    return Contended{{found->stamp, found->hold, place, local}};
+  }
+  throw ServerError(
+      fmt::format("{} does not keep what it is given: is its memory full (-M)? Give it more (-m)",
+                  server_.name()),
+      key_.text(), server_.name());
+}
+
+Candidate::Attempt Candidate::settle(const View& view, const Record& found,
+                                     Clock::time_point started) {
+  queued_ = false;
+  if (cohort_.passes == 0) cohort_.since = started;
+  const Admission now = server_.admit(key_, view.epoch, options_.timeout, options_.restart_guard);
+  auto tenure = std::make_shared<Tenure>(backend_, key_, options_, owner_, found, token_,
+                                         *view.lock, now.epoch, started, cohort_);
+  may_have_landed_ = false;
+  if (!now.open) {
+    tenure->withdraw();
+    return Guarded{now.retry_at};
+  }
+  if (!tenure->owns()) {  // the answer came when the lease had run out
+    tenure->withdraw();
+    return Contended{};
+  }
+  if (options_.renew) tenure->start_renewal();
+  succeeded_ = true;
+  return tenure;
+}
+
+}  // namespace memcachedlock::detail

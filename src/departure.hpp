@@ -1,0 +1,36 @@
+// How somebody leaves a lock's record: as its holder, or from its queue.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <string>
+
+#include "backend.hpp"
+#include "memcachedlock/key.hpp"
+#include "memcachedlock/lease.hpp"
+#include "record.hpp"
+
+namespace memcachedlock::detail {
+
+/// How long one who was granted the lock out of the queue may take to notice.
+constexpr std::chrono::milliseconds grace{2'000};
+
+/// How long the item of a record must live: as long as the lease; longer where there is a queue to
+/// keep, in which somebody will take out a holder whose lease has run out.
+std::chrono::milliseconds lifetime(const Record& record, bool fair);
+
+/// How often a record is read again that others change at the same time.
+constexpr int most_tries = 64;
+
+/// Takes a token out of the lock's item. The last holder deletes it, or grants it to the first in
+/// the queue. `record` and `cas` are what is believed to be there; what others have written
+/// meanwhile is read again, as an extension that went unanswered may be ours all the same.
+Release take_out(Server& server, const Key& key, const std::string& token, Record record, Cas cas);
+
+/// The same in the background, for one who does not know what is there: an acquire that was not
+/// answered may have landed, and would keep others out for a whole lease. Tries until the item's
+/// lifetime is certainly over.
+void take_out_later(const std::shared_ptr<Backend>& backend, const Key& key,
+                    const std::string& token, std::chrono::milliseconds lease);
+
+}  // namespace memcachedlock::detail

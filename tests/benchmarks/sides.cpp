@@ -1,0 +1,221 @@
+#include "sides.hpp"
+
+#include <fcntl.h>
+#include <libmemcached-1.0/memcached.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <random>
+#include <stdexcept>
+#include <thread>
+#include <utility>
+
+#include "memcachedlock/memcachedlock.hpp"
+
+#ifdef WITH_HIREDIS
+#include <hiredis/hiredis.h>
+#endif
+#ifdef WITH_PQXX
+#include <pqxx/pqxx>
+#endif
+
+namespace {
+
+namespace mcl = memcachedlock;
+using namespace std::chrono_literals;
+
+constexpr const char* key = "benchmark";
+
+std::string new_token() {
+  static std::random_device random;
+  return std::to_string(random()) + std::to_string(random());
+}
+
+/// The pause of those who poll, as they do: always the same, with some jitter.
+void pause_about(std::chrono::microseconds interval) {
+  thread_local std::minstd_rand random(std::random_device{}());
+  std::uniform_real_distribution<double> jitter(0.5, 1.0);
+  std::this_thread::sleep_for(interval * jitter(random));
+}
+
+class Ours final : public Side {
+ public:
+  Ours(const mcl::MemcachedClient& client, bool fair) : lock_(client, key, with(fair)) {}
+  void lock() override { lock_.lock(); }
+  void unlock() override {
+    if (lock_.release() != mcl::Release::released) throw std::runtime_error("not released");
+  }
+
+ private:
+  static mcl::LockOptions with(bool fair) {
+    mcl::LockOptions options;
+    options.fair = fair;
+    return options;
+  }
+  mcl::Lock lock_;
+};
+
+/// `add` until it succeeds; `get` and `delete` to release, as other libraries on memcached do.
+class MemcachedPoller final : public Side {
+ public:
+  MemcachedPoller(const std::string& address, std::chrono::microseconds interval)
+      : handle_(memcached_create(nullptr)), interval_(interval), token_(new_token()) {
+    const auto colon = address.rfind(':');
+    memcached_server_add(handle_, address.substr(0, colon).c_str(),
+                         static_cast<in_port_t>(std::stoi(address.substr(colon + 1))));
+    memcached_behavior_set(handle_, MEMCACHED_BEHAVIOR_TCP_NODELAY, 1);
+  }
+  ~MemcachedPoller() override { memcached_free(handle_); }
+  void lock() override {
+    for (;;) {
+      const auto code = memcached_add(handle_, key, std::char_traits<char>::length(key),
+                                      token_.data(), token_.size(), 30, 0);
+      if (code == MEMCACHED_SUCCESS) return;
+      if (code != MEMCACHED_NOTSTORED && code != MEMCACHED_DATA_EXISTS) {
+        throw std::runtime_error(memcached_strerror(handle_, code));
+      }
+      pause_about(interval_);
+    }
+  }
+  void unlock() override {
+    std::size_t length = 0;
+    std::uint32_t flags = 0;
+    memcached_return_t code{};
+    char* found =
+        memcached_get(handle_, key, std::char_traits<char>::length(key), &length, &flags, &code);
+    const bool mine = found != nullptr && std::string_view(found, length) == token_;
+    std::free(found);  // NOLINT: libmemcached's
+    if (!mine) throw std::runtime_error("not ours");
+    memcached_delete(handle_, key, std::char_traits<char>::length(key), 0);
+  }
+
+ private:
+  memcached_st* handle_;
+  std::chrono::microseconds interval_;
+  std::string token_;
+};
+
+/// A lock of the file system.
+class FileLock final : public Side {
+ public:
+  FileLock() : fd_(open(path().c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600)) {
+    if (fd_ < 0) throw std::runtime_error("cannot open " + path());
+  }
+  ~FileLock() override { close(fd_); }
+  void lock() override {
+    if (flock(fd_, LOCK_EX) != 0) throw std::runtime_error("flock");
+  }
+  void unlock() override { flock(fd_, LOCK_UN); }
+
+ private:
+  static std::string path() {
+    const char* directory = std::getenv("TMPDIR");
+    return std::string(directory != nullptr ? directory : "/tmp") + "/memcachedlock-benchmark.lock";
+  }
+  int fd_;
+};
+
+#ifdef WITH_HIREDIS
+/// SET NX PX until it succeeds, and the usual script to release.
+class RedisPoller final : public Side {
+ public:
+  RedisPoller(const std::string& socket, std::chrono::microseconds interval)
+      : redis_(redisConnectUnix(socket.c_str())), interval_(interval), token_(new_token()) {
+    if (redis_ == nullptr || redis_->err != 0) throw std::runtime_error("no Redis at " + socket);
+  }
+  ~RedisPoller() override { redisFree(redis_); }
+  void lock() override {
+    for (;;) {
+      auto* reply = static_cast<redisReply*>(
+          redisCommand(redis_, "SET %s %s NX PX 30000", key, token_.c_str()));
+      const bool got = reply != nullptr && reply->type == REDIS_REPLY_STATUS;
+      freeReplyObject(reply);
+      if (got) return;
+      pause_about(interval_);
+    }
+  }
+  void unlock() override {
+    static constexpr const char* script =
+        "if redis.call('get',KEYS[1])==ARGV[1] then return redis.call('del',KEYS[1]) end return 0";
+    auto* reply = static_cast<redisReply*>(
+        redisCommand(redis_, "EVAL %s 1 %s %s", script, key, token_.c_str()));
+    const bool mine = reply != nullptr && reply->type == REDIS_REPLY_INTEGER && reply->integer == 1;
+    freeReplyObject(reply);
+    if (!mine) throw std::runtime_error("not ours");
+  }
+
+ private:
+  redisContext* redis_;
+  std::chrono::microseconds interval_;
+  std::string token_;
+};
+#endif
+
+#ifdef WITH_PQXX
+/// pg_advisory_lock: the database queues and wakes.
+class PostgresAdvisory final : public Side {
+ public:
+  explicit PostgresAdvisory(const std::string& address) : connection_(address) {
+    connection_.prepare("lock", "select pg_advisory_lock(4711)");
+    connection_.prepare("unlock", "select pg_advisory_unlock(4711)");
+  }
+  void lock() override { run("lock"); }
+  void unlock() override { run("unlock"); }
+
+ private:
+  void run(const char* statement) {
+    pqxx::nontransaction work(connection_);
+    work.exec_prepared(statement);
+  }
+  pqxx::connection connection_;
+};
+#endif
+
+/// The client that the threads of a process share; a forked process makes its own connections.
+const mcl::MemcachedClient& shared_client(const std::string& memcached) {
+  static const mcl::MemcachedClient client(memcached);
+  return client;
+}
+
+}  // namespace
+
+std::vector<NamedSide> all_sides(const std::string& memcached) {
+  std::vector<NamedSide> sides;
+  const auto poll = [&](const char* name, std::chrono::microseconds interval) {
+    sides.push_back({name, [memcached, interval]() -> std::unique_ptr<Side> {
+                       return std::make_unique<MemcachedPoller>(memcached, interval);
+                     }});
+  };
+  for (const bool fair : {false, true}) {
+    sides.push_back({fair ? "memcachedlock-fair" : "memcachedlock",
+                     [memcached, fair]() -> std::unique_ptr<Side> {
+                       return std::make_unique<Ours>(shared_client(memcached), fair);
+                     }});
+  }
+  poll("memcached-polled-1ms", 1ms);
+  poll("memcached-polled-50ms", 50ms);
+#ifdef WITH_HIREDIS
+  if (const char* redis = std::getenv("REDIS_SOCKET"); redis != nullptr) {
+    for (const auto interval : {1ms, 50ms}) {
+      sides.push_back({"redis-polled-" + std::to_string(interval.count()) + "ms",
+                       [redis = std::string(redis), interval]() -> std::unique_ptr<Side> {
+                         return std::make_unique<RedisPoller>(redis, interval);
+                       }});
+    }
+  }
+#endif
+#ifdef WITH_PQXX
+  if (const char* postgres = std::getenv("POSTGRES"); postgres != nullptr) {
+    sides.push_back(
+        {"pg_advisory_lock", [postgres = std::string(postgres)]() -> std::unique_ptr<Side> {
+           return std::make_unique<PostgresAdvisory>(postgres);
+         }});
+  }
+#endif
+  sides.push_back(
+      {"flock", []() -> std::unique_ptr<Side> { return std::make_unique<FileLock>(); }});
+  return sides;
+}
