@@ -55,7 +55,7 @@ void Candidate::take_place(std::string token) {
   queued_ = true;
 }
 
-Record Candidate::own_record(const Record& before) const {
+Record Candidate::own_record(const Record& before, const std::string& token) const {
   Record record = before;
   record.reserved = false;
   record.lease = options_.timeout;
@@ -63,18 +63,22 @@ Record Candidate::own_record(const Record& before) const {
   record.fence = 0;
   record.owner = owner_.word();
   record.members.clear();
-  record.add(token_);
+  record.add(token);
   record.hold = Recent::instance().hold(key_);
   record.remove_waiter(token_);
   return record;
 }
 
-Record Candidate::offer(const Record& before) const { return own_record(before); }
+Record Candidate::offer(const Record& before, const Handed& handed) const {
+  Record record = own_record(before, handed.token);
+  record.stamp = handed.stamp;
+  return record;
+}
 
 View Candidate::add() {
   queued_ = false;
   may_have_landed_ = true;
-  const Record record = own_record({});
+  const Record record = own_record({}, token_);
   return server_.add_and_read(key_, record.encode(), lifetime(record, options_.fair));
 }
 
@@ -86,7 +90,7 @@ View Candidate::enter_queue() {
 View Candidate::write_own(const Record& before, const Cas& cas) {
   stamp_ = next_stamp();
   may_have_landed_ = true;
-  const Record record = own_record(before);
+  const Record record = own_record(before, token_);
   return server_.cas_and_read(key_, record.encode(), lifetime(record, options_.fair), cas);
 }
 
@@ -142,6 +146,8 @@ Candidate::Attempt Candidate::ask(bool may_queue, bool lined_up) {
 }
 
 Candidate::Attempt Candidate::receive(Handed handed) {
+  token_ = std::move(handed.token);
+  stamp_ = std::move(handed.stamp);
   cohort_ = handed.cohort;
   may_have_landed_ = true;
   queued_ = false;
@@ -162,7 +168,7 @@ Candidate::Attempt Candidate::judge(View view, Clock::time_point started) {
       view = add();
       continue;
     }
-    const std::optional<Record> found = Record::parse(view.lock->value);
+    std::optional<Record> found = Record::parse(view.lock->value);
     if (!found) {
       may_have_landed_ = queued_ = false;
       throw ServerError(
@@ -172,10 +178,11 @@ Candidate::Attempt Candidate::judge(View view, Clock::time_point started) {
           key_.text(), server_.name());
     }
     if (found->has(token_)) {
-      // What was granted is confirmed by a record of our own, which must be what is there.
-      const bool granted = queued_ && found->stamp != stamp_;
+      // What was granted is confirmed by a record of our own, which must be what is there; but for
+      // one of a named owner, in which others write too.
+      const bool granted = found->stamp != stamp_ && (queued_ || !owner_.is_named());
       const bool fence_unknown = owner_.is_named() && found->fence == 0;
-      if (!granted && !fence_unknown) return settle(view, *found, started);
+      if (!granted && !fence_unknown) return settle(view, std::move(*found), started);
       started = Clock::now();
       if (granted) {
         view = write_own(*found, view.lock->cas);
@@ -219,20 +226,18 @@ Candidate::Attempt Candidate::judge(View view, Clock::time_point started) {
       key_.text(), server_.name());
 }
 
-Candidate::Attempt Candidate::settle(const View& view, const Record& found,
-                                     Clock::time_point started) {
+Candidate::Attempt Candidate::settle(const View& view, Record found, Clock::time_point started) {
   queued_ = false;
   if (cohort_.passes == 0) cohort_.since = started;
   const Admission now = server_.admit(key_, view.epoch, options_.timeout, options_.restart_guard);
-  auto tenure = std::make_shared<Tenure>(backend_, key_, options_, owner_, found, token_,
-                                         *view.lock, now.epoch, started, cohort_);
+  auto tenure =
+      std::make_shared<Tenure>(backend_, server_, key_, options_, owner_, std::move(found), token_,
+                               *view.lock, now.epoch, started, cohort_);
   may_have_landed_ = false;
-  if (!now.open) {
+  if (!now.open || !tenure->owns()) {  // or the answer came when the lease had run out
     tenure->withdraw();
-    return Guarded{now.retry_at};
-  }
-  if (!tenure->owns()) {  // the answer came when the lease had run out
-    tenure->withdraw();
+    token_ = next_token();  // the other may be cleared away yet
+    if (!now.open) return Guarded{now.retry_at};
     return Contended{};
   }
   if (options_.renew) tenure->start_renewal();

@@ -18,6 +18,8 @@ namespace memcachedlock::detail {
 
 /// A lock as its holder in this process hands it to the next: written in the other's name already.
 struct Handed {
+  std::string token;
+  std::string stamp;
   View view;
   Clock::time_point started{};  ///< before it was written
   Cohort cohort;
@@ -49,10 +51,12 @@ class Candidate {
   /// What a holder in this process has written for offer().
   Attempt receive(Handed handed);
 
-  /// The record by which another thread makes this one the holder. It follows `before`.
-  [[nodiscard]] Record offer(const Record& before) const;
-  [[nodiscard]] const std::string& token() const noexcept { return token_; }
+  /// The record by which another thread makes this one the holder, in place of `before`. By a token
+  /// of its own: where the request is not answered, that is cleared away, and not what this one may
+  /// get by itself meanwhile.
+  [[nodiscard]] Record offer(const Record& before, const Handed& handed) const;
   [[nodiscard]] const std::shared_ptr<Backend>& backend() const noexcept { return backend_; }
+  [[nodiscard]] Server& server() const noexcept { return server_; }
   [[nodiscard]] const Key& key() const noexcept { return key_; }
   [[nodiscard]] std::chrono::milliseconds lease() const noexcept { return options_.timeout; }
   [[nodiscard]] bool fair() const noexcept { return options_.fair; }
@@ -65,7 +69,7 @@ class Candidate {
 
  private:
   Attempt judge(View view, Clock::time_point started);
-  Attempt settle(const View& view, const Record& found, Clock::time_point started);
+  Attempt settle(const View& view, Record found, Clock::time_point started);
   View add();
   View enter_queue();
   /// The record with this one as its only holder.
@@ -73,7 +77,7 @@ class Candidate {
   View join(const Record& before, const Cas& cas);
   View evict(const Record& before, const Cas& cas);
   [[nodiscard]] bool is_stuck(const Record& found);
-  [[nodiscard]] Record own_record(const Record& before) const;
+  [[nodiscard]] Record own_record(const Record& before, const std::string& token) const;
 
   const std::shared_ptr<Backend>& backend_;
   const Key& key_;

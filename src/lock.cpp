@@ -141,7 +141,7 @@ bool BasicLock::acquire(std::optional<SteadyTime> deadline, const std::stop_toke
 bool BasicLock::attempt(Wait& wait, detail::Handed* handed) {
   try {
     if (!wait.place && reenter(wait)) return true;
-    if (!wait.place && wait.lines_up && somebody_waits()) {
+    if (!wait.place && wait.lines_up && somebody_waits(wait)) {
       line_up(wait);
       if (!wait.place->may_ask()) {
         tell_contended(wait);
@@ -194,7 +194,7 @@ bool BasicLock::attempt(Wait& wait, detail::Handed* handed) {
 bool BasicLock::reenter(Wait& wait) {
   if (!wait.by_owner) return false;
   detail::Owners& owners = detail::Owners::instance();
-  auto inside = owners.enter(client_.backend_->server_of(key_), key_, wait.owner);
+  auto inside = owners.enter(wait.candidate.server(), key_, wait.owner);
   if (!inside) return false;
   if (!inside->is_reserved()) {
     take(std::move(inside), wait.owner);
@@ -211,8 +211,8 @@ bool BasicLock::reenter(Wait& wait) {
 }
 
 /// Then to ask at once would be in vain, or out of turn.
-bool BasicLock::somebody_waits() const {
-  return detail::LocalQueue::has(client_.backend_->server_of(key_), key_) ||
+bool BasicLock::somebody_waits(const Wait& wait) const {
+  return detail::LocalQueue::has(wait.candidate.server(), key_) ||
          (options_.fair && detail::Recent::instance().contended(key_));
 }
 
@@ -220,9 +220,7 @@ void BasicLock::tell_contended(Wait& wait) const {
   if (!std::exchange(wait.told_contended, true)) notify(EventKind::contended);
 }
 
-void BasicLock::line_up(Wait& wait) {
-  wait.place.emplace(client_.backend_->server_of(key_), wait.candidate);
-}
+void BasicLock::line_up(Wait& wait) { wait.place.emplace(wait.candidate.server(), wait.candidate); }
 
 void BasicLock::take(std::shared_ptr<detail::Tenure> tenure, const OwnerId& owner) {
   tenure_ = std::move(tenure);
@@ -296,6 +294,7 @@ Lease BasicLock::lease() const { return Lease(tenure_); }
 
 void BasicLock::notify(EventKind kind, int attempt, std::chrono::nanoseconds duration,
                        std::string_view detail) const noexcept {
+  if (!client_.options().observer) return;
   Event event;
   event.kind = kind;
   event.key = key_.text();

@@ -72,7 +72,7 @@ bool is_of_this_process(std::string_view token) { return token.starts_with(ident
 
 std::string next_stamp() {
   Identity& self = identity();
-  constexpr std::size_t length = 16;
+  constexpr std::size_t length = 15;  // as much as a std::string keeps in itself
   constexpr std::string_view hex = "0123456789abcdef";
   std::uint64_t number = self.first_stamp + self.number.fetch_add(1, std::memory_order_relaxed);
   std::string stamp(length, '0');

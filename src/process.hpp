@@ -61,7 +61,7 @@ std::string next_token();
 /// Whether next_token() of this process made it, or what begins with it.
 bool is_of_this_process(std::string_view token);
 
-/// Another 16 hex digits at each call, in whatever process.
+/// Another 15 hex digits at each call, in whatever process.
 std::string next_stamp();
 
 /// "host:pid", one word, for people who look at a record.

@@ -28,11 +28,11 @@ constexpr int share_for_others = 16;
 
 }  // namespace
 
-Tenure::Tenure(std::shared_ptr<Backend> backend, Key key, const LockOptions& options, OwnerId owner,
-               Record record, std::string token, const Item& item, std::uint64_t epoch,
-               Clock::time_point started, Cohort cohort)
+Tenure::Tenure(std::shared_ptr<Backend> backend, Server& server, Key key,
+               const LockOptions& options, OwnerId owner, Record record, std::string token,
+               const Item& item, std::uint64_t epoch, Clock::time_point started, Cohort cohort)
     : backend_(std::move(backend)),
-      server_(backend_->server_of(key)),
+      server_(server),
       key_(std::move(key)),
       scope_(options.scope),
       owner_(std::move(owner)),
@@ -116,28 +116,31 @@ Tenure::Passed Tenure::pass_on() {
   return {false, (now - cohort_.since) / share_for_others};
 }
 
-/// Writes the record anew for the next. False when it is not ours any more.
+/// Writes the record anew for the next. False when it is not ours any more, or not ours alone.
 bool Tenure::hand_over(LocalQueue::Claim& next) {
   const Candidate& candidate = next.candidate();
-  for (int tries = 0; tries < most_tries; ++tries) {
+  // While it is ours alone: a named owner may have been joined since.
+  for (int tries = 0; tries < most_tries && record_.members.size() == 1; ++tries) {
     Handed handed;
+    handed.token = next_token();
+    handed.stamp = next_stamp();
     handed.started = Clock::now();
     handed.cohort = {cohort_.passes + 1, cohort_.since};
-    const Record record = candidate.offer(record_);
+    const Record record = candidate.offer(record_, handed);
     try {
       handed.view =
           server_.cas_and_read(key_, record.encode(), lifetime(record, candidate.fair()), cas_);
     } catch (const Error&) {
-      take_out_later(candidate.backend(), key_, candidate.token(), candidate.lease());
+      take_out_later(candidate.backend(), key_, handed.token, candidate.lease());
       throw;
     }
     const auto found = handed.view.lock ? Record::parse(handed.view.lock->value) : std::nullopt;
-    if (found && found->has(candidate.token())) {
+    if (found && found->has(handed.token)) {
       next.serve(std::move(handed));
       return true;
     }
     if (!found || !found->has(token_)) return false;
-    record_ = *found;  // somebody has entered the queue
+    record_ = *found;  // somebody has entered the queue, or joined
     cas_ = handed.view.lock->cas;
   }
   return false;
@@ -155,7 +158,8 @@ Release Tenure::release() {
     try {
       if (in_time && was_held) passed = pass_on();
       // Also when the lease is over: whoever waits need not wait longer.
-      outcome = passed.on ? Release::released : take_out(server_, key_, token_, record_, cas_);
+      outcome =
+          passed.on ? Release::released : take_out(server_, key_, token_, std::move(record_), cas_);
     } catch (const Error& error) {
       outcome = Release::unavailable;
       trouble = error.what();
@@ -174,7 +178,7 @@ void Tenure::withdraw() {
   const MutexLock lock(mutex_);
   state_.store(State::over);
   try {
-    take_out(server_, key_, token_, record_, cas_);
+    take_out(server_, key_, token_, std::move(record_), cas_);
   } catch (const Error&) {
     take_out_later(backend_, key_, token_, lease_);
   }
@@ -221,7 +225,7 @@ std::optional<Keeper::Times> Tenure::lapse() {
     State reserved = State::reserved;
     if (!state_.compare_exchange_strong(reserved, State::over)) return std::nullopt;
     try {
-      take_out(server_, key_, token_, record_, cas_);
+      take_out(server_, key_, token_, std::move(record_), cas_);
     } catch (const Error&) {  // memcached will expire it
     }
   }
@@ -337,6 +341,7 @@ std::optional<Keeper::Times> Tenure::on_time(milliseconds limit) {
 
 void Tenure::notify(EventKind kind, std::chrono::nanoseconds duration, std::string_view detail,
                     int attempt) const {
+  if (!backend_->options().observer) return;
   Event event;
   event.kind = kind;
   event.key = key_.text();

@@ -29,8 +29,8 @@ struct Cohort {
 class Tenure final : public Keeper::Task, public std::enable_shared_from_this<Tenure> {
  public:
   /// A record that was just written for `token`; the lease counts from `started`.
-  Tenure(std::shared_ptr<Backend> backend, Key key, const LockOptions& options, OwnerId owner,
-         Record record, std::string token, const Item& item, std::uint64_t epoch,
+  Tenure(std::shared_ptr<Backend> backend, Server& server, Key key, const LockOptions& options,
+         OwnerId owner, Record record, std::string token, const Item& item, std::uint64_t epoch,
          Clock::time_point started, Cohort cohort);
 
   /// False when the lease is lost. Throws Unavailable; the lease then runs on as it was.

@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "between_processes.hpp"
+#include "fault_proxy.hpp"
 #include "local_server.hpp"
 #include "memcachedlock/memcachedlock.hpp"
 #include "recorder.hpp"
@@ -169,6 +170,45 @@ TEST_P(Queue, AHandOverThatFailsIsToldToBoth) {
   EXPECT_EQ(holder.release(), mcl::Release::unavailable);
   waiter.join();
   server.start();
+}
+
+/// Mends the network as soon as somebody is told of it.
+class Mender : public mcl::Observer {
+ public:
+  explicit Mender(FaultProxy& proxy) : proxy_(proxy) {}
+  void on_event(const mcl::Event& event) override {
+    if (event.kind == mcl::EventKind::unavailable) proxy_.heal();
+    if (event.kind == mcl::EventKind::contended) ++contended;
+  }
+  std::atomic<int> contended{0};
+
+ private:
+  FaultProxy& proxy_;
+};
+
+// Fault: the request that hands the lock over lands, but is not answered. Promise: what is cleared
+// away afterwards is not what the next then holds.
+TEST_P(Queue, AHandOverWithoutAnswerTakesNothingFromTheNext) {
+  FaultProxy proxy(server.port());
+  const auto mender = std::make_shared<Mender>(proxy);
+  options.operation_timeout = 100ms;
+  options.observer = mender;
+  const mcl::MemcachedClient shared(proxy.address(), options);
+  mcl::Lock holder(shared, "key");
+  holder.lock();
+  std::jthread waiter([&] {
+    mcl::Lock lock(shared, "key", {.interval = 20ms});
+    lock.lock();
+    mcl::Lock rival(mcl::MemcachedClient(server.address()), "key");
+    const auto end = std::chrono::steady_clock::now() + 500ms;
+    while (std::chrono::steady_clock::now() < end) {
+      ASSERT_FALSE(rival.try_lock() && lock.owns_lock()) << "two holders";
+    }
+    EXPECT_EQ(lock.release(), mcl::Release::released);
+  });
+  ASSERT_TRUE(eventually([&] { return mender->contended >= 1; }));
+  proxy.arm({.fault = FaultProxy::Fault::hold_reply});
+  EXPECT_EQ(holder.release(), mcl::Release::unavailable);
 }
 
 TEST_P(Queue, ACohortGivesWay) {
@@ -520,6 +560,39 @@ TEST_P(Queue, ANamedOwnerIsJoinedPastTheQueue) {
   EXPECT_TRUE(here.extend());
   EXPECT_EQ(here.release(), mcl::Release::released);
   EXPECT_TRUE(ended_well(waiter));
+}
+
+// A member of a named owner releases, while another is inside in another process, and a thread
+// waits in this one. The lock is not this member's to hand over.
+TEST_P(Queue, AMemberHandsNothingOver) {
+  mcl::LockOptions named;
+  named.owner = mcl::OwnerId::named("request 7");
+  const auto shared = client();
+  mcl::RLock here(shared, "key", named);
+  here.lock();
+  Signal inside;
+  Signal leave;
+  Shared<std::atomic<bool>> left;
+  const pid_t there = in_child([&] {
+    mcl::RLock lock(client(), "key", named);
+    lock.lock();
+    inside.send();
+    leave.wait();
+    *left.operator->() = true;
+    return lock.release() == mcl::Release::released;
+  });
+  inside.wait();
+  std::jthread waiter([&] {
+    mcl::Lock lock(shared, "key");
+    lock.lock();
+    EXPECT_TRUE(*left.operator->());
+  });
+  ASSERT_TRUE(wait_for_contended(1));
+  EXPECT_EQ(here.release(), mcl::Release::released);
+  mcl::Lock other(shared, "key");
+  EXPECT_FALSE(other.try_lock());
+  leave.send();
+  EXPECT_TRUE(ended_well(there));
 }
 
 INSTANTIATE_TEST_SUITE_P(, Queue, testing::Values(mcl::Protocol::text, mcl::Protocol::binary),

@@ -100,7 +100,7 @@ class MEMCACHEDLOCK_EXPORT BasicLock {
   bool acquire(std::optional<SteadyTime> deadline, const std::stop_token& stop);
   bool attempt(Wait& wait, detail::Handed* handed = nullptr);
   bool reenter(Wait& wait);
-  [[nodiscard]] bool somebody_waits() const;
+  [[nodiscard]] bool somebody_waits(const Wait& wait) const;
   void line_up(Wait& wait);
   void tell_contended(Wait& wait) const;
   void take(std::shared_ptr<detail::Tenure> tenure, const OwnerId& owner);

@@ -13,13 +13,20 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const auto again = Record::parse(record->encode());
     if (!again || again->members != record->members || again->lease != record->lease ||
         again->fence != record->fence || again->stamp != record->stamp ||
-        again->owner != record->owner || again->reserved != record->reserved) {
+        again->owner != record->owner || again->reserved != record->reserved ||
+        again->hold != record->hold || again->waiters != record->waiters) {
       std::abort();
     }
     if (record->lease.count() < 0 || record->lease > std::chrono::hours(24 * 30)) std::abort();
     Record changed = *record;
     changed.remove("token");
-    if (changed.has("token")) std::abort();
+    changed.remove_waiter("token");
+    if (changed.has("token") || changed.place_of("token")) std::abort();
+    const std::size_t before = changed.waiters.size();
+    if (before > 0) {
+      changed.grant(std::chrono::milliseconds(1));
+      if (changed.members.size() != 1 || changed.waiters.size() >= before) std::abort();
+    }
   }
   if (const auto epoch = Epoch::parse(text)) {
     const auto again = Epoch::parse(epoch->encode());

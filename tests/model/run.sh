@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# run.sh [--full]: checks the model; the protocol as it is must pass, each broken variant must fail.
+# run.sh [--full]: checks the models; the protocol as it is must pass, each broken variant must fail.
 # --full takes minutes and 10 GB for more attempts and faults. Needs spin and cc.
 set -euo pipefail
-model=$(cd "$(dirname "$0")" && pwd)/lock.pml
+here=$(cd "$(dirname "$0")" && pwd)
+model=lock.pml
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
@@ -11,7 +12,7 @@ cd "$work"
 check() {
   local live=()
   [[ " $* " == *" -DLIVE "* ]] && live=(-a -f)
-  spin -a "$@" "$model" >spin.log 2>&1 || { cat spin.log >&2; exit 2; }
+  spin -a "$@" "$here/$model" >spin.log 2>&1 || { cat spin.log >&2; exit 2; }
   cc -O2 -DMEMLIM=12000 -DVECTORSZ=2048 -DCOLLAPSE \
     "$([ ${#live[@]} -gt 0 ] && echo -DNFAIR=3 || echo -DSAFETY)" -w -o pan pan.c
   ./pan -m2000000 "${live[@]}" >pan.log 2>&1 || true
@@ -54,4 +55,13 @@ for variant in PLAIN_DELETE GET_THEN_ADD SHORT_TTL FROM_REPLY NO_GUARD NO_CHECK 
 done
 expect wrong "RELATIVE_TTL" -DSTOPS -DRELATIVE_TTL -DFAULTS=1
 expect wrong "NO_CLEANUP" -DLIVE -DNO_CLEANUP
+
+model=queue.pml
+expect right "queue: 2 clients, 1 fault"
+if [ "${1:-}" = --full ]; then
+  expect right "queue: 2 clients, 2 attempts, no fault" -DATTEMPTS=2 -DFAULTS=0
+fi
+for variant in UNCONFIRMED BLIND_CONFIRM EVICT_EARLY SAME_STAMP; do
+  expect wrong "queue: $variant" -DATTEMPTS=2 -D$variant
+done
 exit $status
