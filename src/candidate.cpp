@@ -178,10 +178,11 @@ Candidate::Attempt Candidate::judge(View view, Clock::time_point started) {
           key_.text(), server_.name());
     }
     if (found->has(token_)) {
-      // What was granted is confirmed by a record of our own, which must be what is there; but for
-      // one of a named owner, in which others write too.
-      const bool granted = found->stamp != stamp_ && (queued_ || !owner_.is_named());
-      const bool fence_unknown = owner_.is_named() && found->fence == 0;
+      // What was granted is confirmed by a record of our own, which must be what is there; but in
+      // one of a named owner others write too.
+      const bool shared = owner_.is_named() && found->owner == owner_.word();
+      const bool granted = found->stamp != stamp_ && !shared;
+      const bool fence_unknown = shared && found->fence == 0;
       if (!granted && !fence_unknown) return settle(view, std::move(*found), started);
       started = Clock::now();
       if (granted) {

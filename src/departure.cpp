@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "keeper.hpp"
+#include "local_queue.hpp"
 #include "memcachedlock/error.hpp"
 #include "pace.hpp"
 #include "process.hpp"
@@ -32,6 +33,7 @@ class Departure final : public Keeper::Task {
         const auto record = view.lock ? Record::parse(view.lock->value) : std::nullopt;
         if (record && (record->has(token_) || record->place_of(token_)) &&
             take_out(server, key_, token_, *record, view.lock->cas) == Release::released) {
+          LocalQueue::wake(server, key_);  // to whom it looked like a holder of this process
           return std::nullopt;
         }
       }
@@ -53,6 +55,14 @@ class Departure final : public Keeper::Task {
   milliseconds pause_ = first_pause;
 };
 
+/// Whether `found` is what became of `written`: held by one of those to whom it was left.
+bool follows(const Record& found, const Record& written) {
+  return std::any_of(found.members.begin(), found.members.end(), [&](const std::string& member) {
+    return std::find(written.members.begin(), written.members.end(), member) !=
+           written.members.end();
+  });
+}
+
 }  // namespace
 
 milliseconds lifetime(const Record& record, bool fair) {
@@ -60,7 +70,7 @@ milliseconds lifetime(const Record& record, bool fair) {
 }
 
 Release take_out(Server& server, const Key& key, const std::string& token, Record record, Cas cas) {
-  std::string granted_to;  // by an attempt of ours whose outcome is not known
+  Record next;  // what the last attempt wrote, if it did
   std::optional<Record> found;
   const auto is_in = [&](const std::optional<Item>& item) {
     found = item ? Record::parse(item->value) : std::nullopt;
@@ -70,37 +80,31 @@ Release take_out(Server& server, const Key& key, const std::string& token, Recor
     return true;
   };
   for (int tries = 0; tries < most_tries; ++tries) {
-    if (record.has(token) && record.members.size() > 1) {
-      Record next = record;
-      next.remove(token);
-      if (next.fence == 0) next.fence = cas.id;
-      next.stamp = next_stamp();
-      const View view = server.cas_and_read(key, next.encode(), lifetime(next, false), cas);
-      if (is_in(view.lock)) continue;
-      // Of the same holding, and without us: that was this attempt, or an earlier one.
-      const bool ours = found && found->owner == next.owner && found->fence == next.fence;
-      return ours ? Release::released : Release::lost;
-    }
     Swap swap{};
-    if (!record.has(token)) {
-      Record next = record;  // with the holder's stamp: it has not written
-      next.remove_waiter(token);
-      swap = server.swap(key, next.encode(), lifetime(next, true), cas);
-    } else if (record.waiters.empty()) {
+    if (record.has(token) && record.members.size() == 1 && record.waiters.empty()) {
+      next = {};
       swap = server.remove_if(key, cas);
     } else {
-      Record next = record;
-      next.grant(grace);
-      next.hold = Recent::instance().hold(key);
-      next.stamp = next_stamp();
-      granted_to = next.members.front().substr(0, next.members.front().find('@'));
-      swap = server.swap(key, next.encode(), lifetime(next, true), cas);
+      next = record;
+      if (!record.has(token)) {
+        next.remove_waiter(token);  // and the holder's stamp stays: it has not written
+      } else if (record.members.size() > 1) {
+        next.remove(token);
+        if (next.fence == 0) next.fence = cas.id;
+        next.stamp = next_stamp();
+      } else {
+        next.grant(grace);
+        next.hold = Recent::instance().hold(key);
+        next.stamp = next_stamp();
+      }
+      swap = server.swap(key, next.encode(), lifetime(next, false), cas);
     }
     if (swap == Swap::done) return Release::released;
-    if (swap == Swap::absent || !is_in(server.read_lock(key).lock)) {
-      // Nobody takes a holder out within its lease, so whoever follows was granted it by us.
-      const bool followed = found && !granted_to.empty() && found->has(granted_to);
-      return followed ? Release::released : Release::lost;
+    if (swap == Swap::absent) return Release::lost;
+    if (!is_in(server.read_lock(key).lock)) {
+      // It may have been done by a request that was not answered, and then sent again. Nobody takes
+      // a holder out within its lease, so what follows ours was left by us.
+      return found && follows(*found, next) ? Release::released : Release::lost;
     }
   }
   return Release::unavailable;

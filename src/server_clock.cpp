@@ -16,11 +16,13 @@ constexpr nanoseconds reading_age = milliseconds(2'100);
 
 // How far the wall clocks of two hosts may differ, and still one tells whether the other stopped.
 constexpr nanoseconds clock_skew = milliseconds(500);
-constexpr nanoseconds longest_help = seconds(3);
+constexpr nanoseconds longest_help = seconds(10);
 
-// Readings of one moment may all be of a clock that stood still.
-constexpr seconds apart{1};
-constexpr seconds between_readings{60};
+// Those after a stop may all be of a clock that stood still: the last minute's count, and those of
+// the minute before.
+constexpr seconds until_second_reading{1};
+constexpr seconds between_readings{20};
+constexpr seconds remembered{60};
 
 // Its text protocol takes 31 bits.
 constexpr std::int64_t latest_time = std::numeric_limits<std::int32_t>::max();
@@ -46,7 +48,7 @@ void ServerClock::add(const ClockReading& reading) {
     before_ = helps ? by_wall : offset;
     latest_ = offset;
     latest_since_ = reading.asked;
-  } else if (reading.asked < latest_since_ + apart) {
+  } else if (reading.asked < latest_since_ + remembered) {
     latest_ = std::max(latest_, offset);
   } else {
     before_ = latest_;
@@ -54,7 +56,7 @@ void ServerClock::add(const ClockReading& reading) {
     latest_since_ = reading.asked;
   }
   offset_.store(std::max(before_, latest_), std::memory_order_relaxed);
-  next_reading_.store(reading.asked + (first ? apart : between_readings),
+  next_reading_.store(reading.asked + (first ? until_second_reading : between_readings),
                       std::memory_order_relaxed);
 }
 

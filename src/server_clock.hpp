@@ -23,7 +23,8 @@ struct ClockReading {
 
 /// A TTL counts from the clock as it stands, so it would be too short by the length of a stop. The
 /// absolute time of memcached's protocol is reckoned from when the server started instead; here,
-/// from the higher of two readings a second apart, as only a clock that stood still reads too low.
+/// from the highest reading of the last two minutes, as a clock that stood still only reads too
+/// low.
 ///
 /// Thread safe.
 class ServerClock {
@@ -41,7 +42,7 @@ class ServerClock {
   [[nodiscard]] std::time_t expiry(std::chrono::milliseconds lease) const;
 
   /// By how much longer than its lease an item lives, at most.
-  static constexpr std::chrono::seconds longest_rounding{8};
+  static constexpr std::chrono::seconds longest_rounding{15};
 
  private:
   using Offset = std::chrono::nanoseconds;  // of the server's clock to ours

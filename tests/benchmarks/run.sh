@@ -1,12 +1,83 @@
 #!/usr/bin/env bash
-# Installs what is needed (as root, on Debian 12), builds in release mode and runs the benchmarks.
+# run.sh [ROUNDS [MILLISECONDS]]: installs what is needed (as root, on Debian 12), builds in release
+# mode, starts the peers privately and runs all benchmarks. Writes JSON to build/benchmarks, and the
+# charts of the README beside this file.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 source tests/need.sh
 
 # shellcheck disable=SC2086  # words
-need $build_packages memcached libgtest-dev libbenchmark-dev
+need $build_packages memcached libgtest-dev libbenchmark-dev redis-server libhiredis-dev postgresql \
+  libpqxx-dev gnuplot-nox jq
 cmake -S . -B build/benchmarks -G Ninja -DCMAKE_BUILD_TYPE=Release \
   -DMEMCACHEDLOCK_BUILD_BENCHMARKS=ON -DMEMCACHEDLOCK_BUILD_EXAMPLES=OFF >/dev/null
-cmake --build build/benchmarks --target uncontended_benchmark
-build/benchmarks/tests/benchmarks/uncontended_benchmark
+cmake --build build/benchmarks --target uncontended_benchmark contended_benchmark
+
+work=$(mktemp -d)
+pids=()
+finish() {
+  [ ${#pids[@]} -eq 0 ] || kill "${pids[@]}" 2>/dev/null || true
+  wait
+  rm -rf "$work"
+}
+trap finish EXIT
+chmod 755 "$work"
+eventually() {
+  local tries
+  for tries in $(seq 100); do
+    "$@" >/dev/null 2>&1 && return
+    sleep 0.1
+  done
+  echo "$* failed for too long ($tries tries)" >&2
+  return 1
+}
+
+redis-server --port 0 --unixsocket "$work/redis" --save '' --appendonly no >"$work/redis.log" &
+pids+=($!)
+export REDIS_SOCKET=$work/redis
+
+# PostgreSQL refuses to run as root.
+bin=$(pg_config --bindir 2>/dev/null || echo /usr/lib/postgresql/15/bin)
+as=()
+[ "$(id -u)" -ne 0 ] || as=(setpriv --reuid=postgres --regid=postgres --clear-groups)
+mkdir "$work/postgres"
+[ "$(id -u)" -ne 0 ] || chown postgres "$work/postgres"
+"${as[@]}" "$bin/initdb" -D "$work/postgres/data" -A trust -U benchmark >"$work/initdb.log"
+"${as[@]}" "$bin/postgres" -D "$work/postgres/data" -k "$work/postgres" -c listen_addresses= \
+  >"$work/postgres.log" 2>&1 &
+pids+=($!)
+export POSTGRES="host=$work/postgres user=benchmark dbname=postgres"
+
+eventually redis-cli -s "$work/redis" ping
+eventually "$bin/pg_isready" -h "$work/postgres"
+
+build/benchmarks/tests/benchmarks/uncontended_benchmark \
+  --benchmark_out=build/benchmarks/uncontended.json
+contended=build/benchmarks/contended.json
+build/benchmarks/tests/benchmarks/contended_benchmark "$contended" "$@"
+
+# chart NAME KIND HOLD_US FIGURE TITLE
+chart() {
+  local sides side plots=()
+  mapfile -t sides < <(jq -r --arg figure "$4" 'map(select(.[$figure] > 0).side) | unique[]' "$contended")
+  for side in "${sides[@]}"; do
+    jq -r --arg side "$side" --arg kind "$2" --argjson hold "$3" --arg figure "$4" \
+      '.[] | select(.side == $side and .kind == $kind and .hold_us == $hold and .actors > 1)
+       | "\(.actors) \(.[$figure])"' "$contended" >"$work/$side.dat"
+    plots+=("'$work/$side.dat' with linespoints title '$side'")
+  done
+  gnuplot <<PLOT
+set terminal svg size 720,420 background 'white'
+set output 'tests/benchmarks/$1.svg'
+set title '$5'
+set xlabel '$2'
+set logscale x 2
+set logscale y
+set key outside right noenhanced
+set grid
+plot $(IFS=,; echo "${plots[*]}")
+PLOT
+}
+chart rate processes 1000 per_second "acquisitions a second, one key, held for 1 ms"
+chart commands processes 10000 commands "memcached commands an acquisition, one key, held for 10 ms"
+chart fairness processes 1000 jain "Jain index of fairness, one key, held for 1 ms"

@@ -3,6 +3,7 @@
 //   add_get_delete  what other libraries do
 //   raw             the protocol's own commands, pipelined by hand on a socket
 //   lock            this library
+// and, over Unix sockets, the first and the last again, and what peers are there (sides.hpp).
 // The sides take turns in short pieces, so that a change of the machine's speed meets all alike;
 // the table at the end compares their medians.
 #include <benchmark/benchmark.h>
@@ -28,6 +29,7 @@
 
 #include "local_server.hpp"
 #include "memcachedlock/memcachedlock.hpp"
+#include "sides.hpp"
 
 namespace {
 
@@ -35,6 +37,11 @@ namespace mcl = memcachedlock;
 
 LocalServer& server() {
   static LocalServer instance;
+  return instance;
+}
+
+LocalServer& socket_server() {
+  static LocalServer instance({}, LocalServer::Listen::unix_socket);
   return instance;
 }
 
@@ -58,7 +65,11 @@ std::uint16_t port_of(const std::string& address) {
 class Bare {
  public:
   explicit Bare(const std::string& address) : handle_(memcached_create(nullptr)) {
-    memcached_server_add(handle_, "127.0.0.1", port_of(address));
+    if (address.front() == '/') {
+      memcached_server_add_unix_socket(handle_, address.c_str());
+    } else {
+      memcached_server_add(handle_, "127.0.0.1", port_of(address));
+    }
     memcached_behavior_set(handle_, MEMCACHED_BEHAVIOR_TCP_NODELAY, 1);
   }
   ~Bare() { memcached_free(handle_); }
@@ -192,10 +203,10 @@ class Relay {
   std::thread thread_;
 };
 
-/// The sides: each makes a function that locks and unlocks once.
-using Side = std::function<std::function<void()>(const std::string& address)>;
+/// Makes a function that locks and unlocks once.
+using Maker = std::function<std::function<void()>(const std::string& address)>;
 
-Side lock_side(mcl::Protocol protocol) {
+Maker lock_side(mcl::Protocol protocol) {
   return [protocol](const std::string& address) {
     mcl::ClientOptions options;
     options.protocol = protocol;
@@ -207,39 +218,74 @@ Side lock_side(mcl::Protocol protocol) {
   };
 }
 
-struct NamedSide {
+struct Contestant {
   std::string name;
-  Side side;
+  Maker make;
+  bool counted = true;  // its commands and round trips
 };
 
-const std::vector<NamedSide>& sides() {
-  static const std::vector<NamedSide> all{
-      {"add + delete",
-       [](const std::string& address) {
-         return [bare = std::make_shared<Bare>(address)] {
-           bare->add();
-           bare->remove();
-         };
-       }},
-      {"add + get + delete",
-       [](const std::string& address) {
-         return [bare = std::make_shared<Bare>(address)] {
-           bare->add();
-           bare->get();
-           bare->remove();
-         };
-       }},
-      {"by hand on a socket",
-       [](const std::string& address) {
-         return [raw = std::make_shared<Raw>(address)] { raw->acquire_and_release(); };
-       }},
-      {"memcachedlock, text", lock_side(mcl::Protocol::text)},
-      {"memcachedlock, binary", lock_side(mcl::Protocol::binary)}};
+/// The peers, whose addresses are in the environment.
+void add_peers(std::vector<Contestant>& all) {
+  const std::map<std::string, std::string> wanted{
+      {"redis-polled-1ms", "Redis SET NX PX + script, Unix socket"},
+      {"pg_advisory_lock", "PostgreSQL advisory lock, Unix socket"},
+      {"flock", "flock on a local file"}};
+  for (const NamedSide& side : all_sides(server().address())) {
+    const auto name = wanted.find(side.name);
+    if (name == wanted.end()) continue;
+    all.push_back({name->second,
+                   [make = side.make](const std::string&) {
+                     return [peer = std::shared_ptr<Side>(make())] {
+                       peer->lock();
+                       peer->unlock();
+                     };
+                   },
+                   false});
+  }
+}
+
+Maker on_socket(const Maker& make) {
+  return [make](const std::string&) { return make(socket_server().address()); };
+}
+
+std::vector<Contestant> all_contestants() {
+  std::vector<Contestant> all{{"add + delete",
+                               [](const std::string& address) {
+                                 return [bare = std::make_shared<Bare>(address)] {
+                                   bare->add();
+                                   bare->remove();
+                                 };
+                               }},
+                              {"add + get + delete",
+                               [](const std::string& address) {
+                                 return [bare = std::make_shared<Bare>(address)] {
+                                   bare->add();
+                                   bare->get();
+                                   bare->remove();
+                                 };
+                               }},
+                              {"by hand on a socket",
+                               [](const std::string& address) {
+                                 return [raw = std::make_shared<Raw>(address)] {
+                                   raw->acquire_and_release();
+                                 };
+                               }},
+                              {"memcachedlock, text", lock_side(mcl::Protocol::text)},
+                              {"memcachedlock, binary", lock_side(mcl::Protocol::binary)}};
+  all.push_back({all[0].name + ", Unix socket", on_socket(all[0].make), false});
+  all.push_back({all[3].name + ", Unix socket", on_socket(all[3].make), false});
+  all.push_back({all[4].name + ", Unix socket", on_socket(all[4].make), false});
+  add_peers(all);
   return all;
 }
 
-void lock_and_unlock(benchmark::State& state, const NamedSide& named) {
-  const auto once = named.side(server().address());
+const std::vector<Contestant>& contestants() {
+  static const std::vector<Contestant> all = all_contestants();
+  return all;
+}
+
+void lock_and_unlock(benchmark::State& state, const Contestant& named) {
+  const auto once = named.make(server().address());
   for (auto _ : state) once();
 }
 
@@ -258,10 +304,10 @@ struct Cost {
   double round_trips;
 };
 
-Cost cost_of(const NamedSide& named) {
+Cost cost_of(const Contestant& named) {
   constexpr int times = 1000;
   const Relay relay;
-  const auto once = named.side(relay.address());
+  const auto once = named.make(relay.address());
   once();  // connects
   const int commands_before = commands();
   const int trips_before = relay.round_trips();
@@ -303,22 +349,26 @@ int main(int argc, char** argv) {
   }
   int count = static_cast<int>(arguments.size());
   benchmark::Initialize(&count, arguments.data());
-  for (const NamedSide& named : sides()) {
+  for (const Contestant& named : contestants()) {
     benchmark::RegisterBenchmark(named.name.c_str(),
                                  [&](benchmark::State& state) { lock_and_unlock(state, named); });
   }
   Medians medians;
   benchmark::RunSpecifiedBenchmarks(&medians);
 
-  const double bare = medians.median(sides()[0].name);
-  const double by_hand = medians.median(sides()[2].name);
-  std::printf("%-28s %8s %12s %8s %9s %12s\n", "lock + unlock of a free key", "us", "add+delete=1",
+  const double bare = medians.median(contestants()[0].name);
+  const double by_hand = medians.median(contestants()[2].name);
+  std::printf("%-38s %8s %12s %8s %9s %12s\n", "lock + unlock of a free key", "us", "add+delete=1",
               "raw=1", "commands", "round trips");
-  for (const NamedSide& named : sides()) {
+  for (const Contestant& named : contestants()) {
     const double time = medians.median(named.name);
-    const Cost cost = cost_of(named);
-    std::printf("%-28s %8.1f %12.2f %8.2f %9.2f %12.2f\n", named.name.c_str(), time / 1000,
-                time / bare, time / by_hand, cost.commands, cost.round_trips);
+    std::printf("%-38s %8.1f %12.2f %8.2f", named.name.c_str(), time / 1000, time / bare,
+                time / by_hand);
+    if (named.counted) {
+      const Cost cost = cost_of(named);
+      std::printf(" %9.2f %12.2f", cost.commands, cost.round_trips);
+    }
+    std::printf("\n");
   }
   std::printf("(a get of two keys counts as two commands)\n");
   return 0;
