@@ -47,7 +47,7 @@ tests/torture.sh 60
 
 echo "== summary of faults tried"
 for faults in 'FaultAtEveryByte' 'Faults\.' ProcessFaults 'Restart\.' Eviction IdleConnections \
-  HostNames Hostile Credentials Sasl BadServers WallClock; do
+  HostNames 'Queue\.' Hostile Credentials Sasl BadServers WallClock; do
   printf '%-20s %s\n' "${faults%\\.}" \
     "$(ctest --test-dir build/release -N -R "^$faults" | sed -n 's/^Total Tests: //p') tests"
 done

@@ -38,8 +38,11 @@ enum class Reentry { never, by_owner };
 /// A lease lost stays lost until it is released. An object is used by one thread at a time; making
 /// or moving one costs no request. In a child after fork nothing is held.
 ///
-/// Commands: an acquire is `add` + `gets` of two keys in one round trip (the first one to a server
-/// reads the epoch before), a release one `cas`, an extension `cas` + `gets` in one round trip.
+/// Commands: an acquire is `add` + `gets` of two keys in one round trip (the first over a
+/// connection reads the server's clock and epoch before; a named owner writes once more), a release
+/// one `cas`, an extension `cas` + `gets` in one round trip. While it waits, each look is one
+/// `get`, none where a thread of this process holds the lock: its release hands it over by `cas` +
+/// `gets`. With LockOptions::fair a wait adds `append` + `get`, and `cas` + `gets` to confirm.
 class MEMCACHEDLOCK_EXPORT BasicLock {
  public:
   /// Waits until the lock is held; each failed check costs one round trip. Throws Unavailable or

@@ -79,5 +79,5 @@ plot $(IFS=,; echo "${plots[*]}")
 PLOT
 }
 chart rate processes 1000 per_second "acquisitions a second, one key, held for 1 ms"
-chart commands processes 10000 commands "memcached commands an acquisition, one key, held for 10 ms"
+chart commands processes 1000 commands "memcached commands an acquisition, one key, held for 1 ms"
 chart fairness processes 1000 jain "Jain index of fairness, one key, held for 1 ms"
