@@ -35,11 +35,7 @@ Candidate::Candidate(const std::shared_ptr<Backend>& backend, const Key& key,
 Candidate::~Candidate() {
   if (!queued_) return;
   try {
-    const View view = server_.read_lock(key_);
-    const auto record = view.lock ? Record::parse(view.lock->value) : std::nullopt;
-    if (record && (record->has(token_) || record->place_of(token_))) {
-      take_out(server_, key_, token_, *record, view.lock->cas);
-    }
+    take_out(server_, key_, token_, server_.read_lock(key_));
   } catch (const Error&) {
     take_out_later(backend_, key_, token_, options_.timeout);
   }
@@ -177,10 +173,10 @@ Candidate::Attempt Candidate::judge(View view, Clock::time_point started) {
                       key_.item(), server_.name()),
           key_.text(), server_.name());
     }
+    const bool shared = owner_.is_named() && found->owner == owner_.word();
     if (found->has(token_)) {
       // What was granted is confirmed by a record of our own, which must be what is there; but in
       // one of a named owner others write too.
-      const bool shared = owner_.is_named() && found->owner == owner_.word();
       const bool granted = found->stamp != stamp_ && !shared;
       const bool fence_unknown = shared && found->fence == 0;
       if (!granted && !fence_unknown) return settle(view, std::move(*found), started);
@@ -197,7 +193,7 @@ Candidate::Attempt Candidate::judge(View view, Clock::time_point started) {
       }
       continue;
     }
-    if (owner_.is_named() && found->owner == owner_.word()) {
+    if (shared) {
       started = Clock::now();
       view = join(*found, view.lock->cas);
       continue;

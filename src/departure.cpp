@@ -29,10 +29,7 @@ class Departure final : public Keeper::Task {
     Server& server = backend_->server_of(key_);
     try {
       if (Clock::now() >= server.resting_until()) {
-        const View view = server.read(key_, limit);
-        const auto record = view.lock ? Record::parse(view.lock->value) : std::nullopt;
-        if (record && (record->has(token_) || record->place_of(token_)) &&
-            take_out(server, key_, token_, *record, view.lock->cas) == Release::released) {
+        if (take_out(server, key_, token_, server.read(key_, limit)) == Release::released) {
           LocalQueue::wake(server, key_);  // to whom it looked like a holder of this process
           return std::nullopt;
         }
@@ -74,7 +71,7 @@ Release take_out(Server& server, const Key& key, const std::string& token, Recor
   std::optional<Record> found;
   const auto is_in = [&](const std::optional<Item>& item) {
     found = item ? Record::parse(item->value) : std::nullopt;
-    if (!found || !(found->has(token) || found->place_of(token))) return false;
+    if (!found || !found->includes(token)) return false;
     record = *found;
     cas = item->cas;
     return true;
@@ -108,6 +105,13 @@ Release take_out(Server& server, const Key& key, const std::string& token, Recor
     }
   }
   return Release::unavailable;
+}
+
+std::optional<Release> take_out(Server& server, const Key& key, const std::string& token,
+                                const View& view) {
+  auto record = view.lock ? Record::parse(view.lock->value) : std::nullopt;
+  if (!record || !record->includes(token)) return std::nullopt;
+  return take_out(server, key, token, *std::move(record), view.lock->cas);
 }
 
 void take_out_later(const std::shared_ptr<Backend>& backend, const Key& key,

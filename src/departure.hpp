@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "backend.hpp"
@@ -26,6 +27,10 @@ constexpr int most_tries = 64;
 /// the queue. `record` and `cas` are what is believed to be there; what others have written
 /// meanwhile is read again, as an extension that went unanswered may be ours all the same.
 Release take_out(Server& server, const Key& key, const std::string& token, Record record, Cas cas);
+
+/// The same for one who has only read what is there: nothing when the token is not in it.
+std::optional<Release> take_out(Server& server, const Key& key, const std::string& token,
+                                const View& view);
 
 /// The same in the background, for one who does not know what is there: an acquire that was not
 /// answered may have landed, and would keep others out for a whole lease. Tries until the item's

@@ -37,6 +37,10 @@ struct Record {
   [[nodiscard]] static std::string waiter_word(std::string_view token);
   /// How many are before it in the queue; nothing when it is not there.
   [[nodiscard]] std::optional<std::size_t> place_of(std::string_view token) const;
+  /// Whether it holds the lock or is in the queue.
+  [[nodiscard]] bool includes(std::string_view token) const {
+    return has(token) || place_of(token).has_value();
+  }
   void remove_waiter(std::string_view token);
   /// The first of the queue becomes the holder, for a lease of `grace`, in which it must write the
   /// record anew.
