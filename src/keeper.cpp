@@ -101,12 +101,12 @@ void Keeper::run() {
       changed_.wait(mutex_);
       continue;
     }
-    auto [due, task] = *tasks_.begin();
     const auto now = Clock::now();
-    if (due > now) {
-      changed_.wait_until(mutex_, due);
+    if (const auto due = tasks_.begin()->first; due > now) {
+      changed_.wait_until(mutex_, due);  // holding no task: it may be cancelled meanwhile
       continue;
     }
+    std::shared_ptr<Task> task = tasks_.begin()->second;
     remove(task);
     const auto next = latest_.empty() ? now + longest_limit : *latest_.begin();
     const auto limit = std::chrono::ceil<std::chrono::milliseconds>(next - now);

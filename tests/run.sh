@@ -46,7 +46,7 @@ echo "== torture"
 tests/torture.sh 60
 
 echo "== summary of faults tried"
-for faults in 'FaultAtEveryByte' 'Faults\.' ProcessFaults 'Restart\.' Eviction IdleConnections \
+for faults in 'FaultAtEveryByte' 'Faults\.' Leaks ProcessFaults 'Restart\.' Eviction IdleConnections \
   HostNames 'Queue\.' Hostile Credentials Sasl BadServers WallClock; do
   printf '%-20s %s\n' "${faults%\\.}" \
     "$(ctest --test-dir build/release -N -R "^$faults" | sed -n 's/^Total Tests: //p') tests"
