@@ -17,6 +17,7 @@ LeaseLost::~LeaseLost() = default;
 InvalidKey::~InvalidKey() = default;
 InvalidServers::~InvalidServers() = default;
 InvalidOption::~InvalidOption() = default;
+TimedOut::~TimedOut() = default;
 Cancelled::~Cancelled() = default;
 
 }  // namespace memcachedlock

@@ -68,6 +68,13 @@ class MEMCACHEDLOCK_EXPORT InvalidOption : public Error {
   ~InvalidOption() override;
 };
 
+/// The lock was not had within the time that with_lockable() was given.
+class MEMCACHEDLOCK_EXPORT TimedOut : public Error {
+ public:
+  using Error::Error;
+  ~TimedOut() override;
+};
+
 /// The std::stop_token given to lock() was stopped before the lock was had.
 class MEMCACHEDLOCK_EXPORT Cancelled : public Error {
  public:

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <concepts>
 #include <functional>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -99,42 +100,79 @@ std::optional<std::string> key_of(const KeyFn& key_fn, Args&... args) {
   }
 }
 
-/// The body of with_lock and with_rlock for one call.
 template <class AnyLock>
-struct RunHeld {
-  using Options = LockOptions;
+concept Leased = requires(AnyLock& lock) {
+  { lock.release() } -> std::same_as<Release>;
+  { lock.lease() } -> std::same_as<Lease>;
+};
 
-  template <class F, class... Args>
-  static decltype(auto) run(const MemcachedClient& client, const std::string& key,
-                            const LockOptions& options, F& callable, Args&&... args) {
-    AnyLock lock(client, key, options);
-    lock.lock();
-    const Lease lease = lock.lease();
-    using Result = typename ResultOf<F&, Args...>::type;
-    if constexpr (std::is_void_v<Result>) {
-      call(callable, lease, std::forward<Args>(args)...);
-      release(lock, key);
-    } else {
-      decltype(auto) result = call(callable, lease, std::forward<Args>(args)...);
-      release(lock, key);
-      if constexpr (std::is_reference_v<Result>) {
-        return static_cast<Result>(result);
-      } else {
-        return result;
-      }
-    }
-  }
-
- private:
-  // The work is done, but perhaps not alone: its caller must know.
-  static void release(AnyLock& lock, const std::string& key) {
-    const FencingToken token = lock.fencing_token();
+/// The work is done, but perhaps not alone: its caller must know.
+template <class AnyLock>
+void release(AnyLock& lock, const std::string& key) {
+  if constexpr (Leased<AnyLock>) {
+    const FencingToken token = lock.lease().fencing_token();
     if (lock.release() == Release::lost) {
       throw LeaseLost("the lease of \"" + key + "\" (token " + token.to_string() +
                           ") was lost before the callable had ended, so another may have run at "
                           "the same time; take a longer timeout, or renew",
                       key);
     }
+  } else {
+    lock.unlock();
+  }
+}
+
+/// One call under a lock that was had already.
+template <class AnyLock, class F, class... Args>
+auto run_held(AnyLock& lock, const std::string& key, F& callable, Args&&... args) ->
+    typename ResultOf<F&, Args...>::type {
+  std::unique_lock<AnyLock> held(lock, std::adopt_lock);
+  const auto done = [&] { release(*held.release(), key); };
+  const Lease lease = [&] {
+    if constexpr (Leased<AnyLock>) {
+      return lock.lease();
+    } else {
+      return Lease();
+    }
+  }();
+  using Result = typename ResultOf<F&, Args...>::type;
+  if constexpr (std::is_void_v<Result>) {
+    call(callable, lease, std::forward<Args>(args)...);
+    done();
+  } else {
+    decltype(auto) result = call(callable, lease, std::forward<Args>(args)...);
+    done();
+    if constexpr (std::is_reference_v<Result>) {
+      return static_cast<Result>(result);
+    } else {
+      return result;
+    }
+  }
+}
+
+/// The client of a wrapped callable: from the environment, at each call, where none is given.
+class AnyClient {
+ public:
+  explicit AnyClient(std::optional<MemcachedClient> client) : client_(std::move(client)) {}
+  [[nodiscard]] MemcachedClient get() const {
+    return client_ ? *client_ : MemcachedClient::from_environment();
+  }
+
+ private:
+  std::optional<MemcachedClient> client_;
+};
+
+/// How with_lock and with_rlock run one call.
+template <class AnyLock>
+struct RunHeld {
+  AnyClient client;
+  LockOptions options;
+
+  template <class F, class... Args>
+  decltype(auto) operator()(const std::string& key, F& callable, Args&&... args) const {
+    AnyLock lock(client.get(), key, options);
+    lock.lock();
+    return run_held(lock, key, callable, std::forward<Args>(args)...);
   }
 };
 
@@ -150,15 +188,16 @@ decltype(auto) reusable(std::remove_reference_t<Arg>& arg) {
 
 template <class... ConflictErrors>
 struct RunZLocked {
-  using Options = ZLockOptions;
+  AnyClient client;
+  ZLockOptions options;
 
   template <class F, class... Args>
-  static decltype(auto) run(const MemcachedClient& client, const std::string& key,
-                            ZLockOptions options, F& callable, Args&&... args) {
+  decltype(auto) operator()(const std::string& key, F& callable, Args&&... args) const {
     constexpr bool repeatable = ((std::is_lvalue_reference_v<Args> ||
                                   std::copy_constructible<std::remove_cvref_t<Args>>)&&...);
-    if constexpr (!repeatable) options.max_attempts = 1;
-    ZLock<ConflictErrors...> lock(client, key, std::move(options));
+    ZLockOptions mine = options;
+    if constexpr (!repeatable) mine.max_attempts = 1;
+    ZLock<ConflictErrors...> lock(client.get(), key, std::move(mine));
     return lock.run([&](const Lease& lease, bool last) -> decltype(auto) {
       if constexpr (repeatable) {
         if (!last) return call(callable, lease, reusable<Args>(args)...);
@@ -176,12 +215,8 @@ struct RunZLocked {
 template <class Runner, class KeyFn, class F>
 class Locked {
  public:
-  Locked(std::optional<MemcachedClient> client, KeyFn key_fn, F callable,
-         typename Runner::Options options)
-      : client_(std::move(client)),
-        key_fn_(std::move(key_fn)),
-        callable_(std::move(callable)),
-        options_(std::move(options)) {}
+  Locked(Runner runner, KeyFn key_fn, F callable)
+      : runner_(std::move(runner)), key_fn_(std::move(key_fn)), callable_(std::move(callable)) {}
 
   template <class... Args>
   requires detail::Wrappable<const F&, Args...>
@@ -210,22 +245,19 @@ class Locked {
       // Before anything is moved from the arguments.
       const std::optional<std::string> key = detail::key_of(key_fn_, args...);
       if (!key) return detail::call(callable, Lease(), std::forward<Args>(args)...);
-      return Runner::run(client_ ? *client_ : MemcachedClient::from_environment(), *key, options_,
-                         callable, std::forward<Args>(args)...);
+      return runner_(*key, callable, std::forward<Args>(args)...);
     }
   }
 
-  std::optional<MemcachedClient> client_;  // none: from the environment, at each call
+  Runner runner_;
   KeyFn key_fn_;
   F callable_;
-  typename Runner::Options options_;
 };
 
 namespace detail {
 
 template <class Runner, class KeyFn, class F>
-auto locked(std::optional<MemcachedClient> client, KeyFn&& key_fn, F&& callable,
-            typename Runner::Options options) {
+auto locked(Runner runner, KeyFn&& key_fn, F&& callable) {
   static_assert(CallableThing<KeyFn>,
                 "memcachedlock: the key function is not callable: give a function, a lambda or a "
                 "member pointer that returns the key");
@@ -233,8 +265,7 @@ auto locked(std::optional<MemcachedClient> client, KeyFn&& key_fn, F&& callable,
                 "memcachedlock: what is to be wrapped is not callable: give a function, a function "
                 "object or a member pointer");
   return Locked<Runner, std::decay_t<KeyFn>, std::decay_t<F>>(
-      std::move(client), std::forward<KeyFn>(key_fn), std::forward<F>(callable),
-      std::move(options));
+      std::move(runner), std::forward<KeyFn>(key_fn), std::forward<F>(callable));
 }
 
 template <class Options>
@@ -267,23 +298,23 @@ template <detail::NotAClient KeyFn, class F>
 [[nodiscard]] auto with_lock(KeyFn&& key_fn, F&& callable,
                              std::chrono::milliseconds timeout = detail::default_timeout,
                              std::chrono::milliseconds interval = detail::default_interval) {
-  return detail::locked<detail::RunHeld<Lock>>(std::nullopt, std::forward<KeyFn>(key_fn),
-                                               std::forward<F>(callable),
-                                               detail::with_times<LockOptions>(timeout, interval));
+  return detail::locked(detail::RunHeld<Lock>{detail::AnyClient(std::nullopt),
+                                              detail::with_times<LockOptions>(timeout, interval)},
+                        std::forward<KeyFn>(key_fn), std::forward<F>(callable));
 }
 template <class KeyFn, class F>
 [[nodiscard]] auto with_lock(const MemcachedClient& client, KeyFn&& key_fn, F&& callable,
                              std::chrono::milliseconds timeout = detail::default_timeout,
                              std::chrono::milliseconds interval = detail::default_interval) {
-  return detail::locked<detail::RunHeld<Lock>>(client, std::forward<KeyFn>(key_fn),
-                                               std::forward<F>(callable),
-                                               detail::with_times<LockOptions>(timeout, interval));
+  return detail::locked(detail::RunHeld<Lock>{detail::AnyClient(client),
+                                              detail::with_times<LockOptions>(timeout, interval)},
+                        std::forward<KeyFn>(key_fn), std::forward<F>(callable));
 }
 template <class KeyFn, class F>
 [[nodiscard]] auto with_lock(const MemcachedClient& client, KeyFn&& key_fn, F&& callable,
                              LockOptions options) {
-  return detail::locked<detail::RunHeld<Lock>>(client, std::forward<KeyFn>(key_fn),
-                                               std::forward<F>(callable), std::move(options));
+  return detail::locked(detail::RunHeld<Lock>{detail::AnyClient(client), std::move(options)},
+                        std::forward<KeyFn>(key_fn), std::forward<F>(callable));
 }
 
 /// The same with an RLock: the callable may call itself, or another function of the same key.
@@ -291,23 +322,23 @@ template <detail::NotAClient KeyFn, class F>
 [[nodiscard]] auto with_rlock(KeyFn&& key_fn, F&& callable,
                               std::chrono::milliseconds timeout = detail::default_timeout,
                               std::chrono::milliseconds interval = detail::default_interval) {
-  return detail::locked<detail::RunHeld<RLock>>(std::nullopt, std::forward<KeyFn>(key_fn),
-                                                std::forward<F>(callable),
-                                                detail::with_times<LockOptions>(timeout, interval));
+  return detail::locked(detail::RunHeld<RLock>{detail::AnyClient(std::nullopt),
+                                               detail::with_times<LockOptions>(timeout, interval)},
+                        std::forward<KeyFn>(key_fn), std::forward<F>(callable));
 }
 template <class KeyFn, class F>
 [[nodiscard]] auto with_rlock(const MemcachedClient& client, KeyFn&& key_fn, F&& callable,
                               std::chrono::milliseconds timeout = detail::default_timeout,
                               std::chrono::milliseconds interval = detail::default_interval) {
-  return detail::locked<detail::RunHeld<RLock>>(client, std::forward<KeyFn>(key_fn),
-                                                std::forward<F>(callable),
-                                                detail::with_times<LockOptions>(timeout, interval));
+  return detail::locked(detail::RunHeld<RLock>{detail::AnyClient(client),
+                                               detail::with_times<LockOptions>(timeout, interval)},
+                        std::forward<KeyFn>(key_fn), std::forward<F>(callable));
 }
 template <class KeyFn, class F>
 [[nodiscard]] auto with_rlock(const MemcachedClient& client, KeyFn&& key_fn, F&& callable,
                               LockOptions options) {
-  return detail::locked<detail::RunHeld<RLock>>(client, std::forward<KeyFn>(key_fn),
-                                                std::forward<F>(callable), std::move(options));
+  return detail::locked(detail::RunHeld<RLock>{detail::AnyClient(client), std::move(options)},
+                        std::forward<KeyFn>(key_fn), std::forward<F>(callable));
 }
 
 /// The same with a ZLock<ConflictErrors...>; see ZLock::run(). A callable that may run again gets
@@ -318,23 +349,26 @@ template <class... ConflictErrors, detail::NotAClient KeyFn, class F>
 [[nodiscard]] auto with_zlock(KeyFn&& key_fn, F&& callable,
                               std::chrono::milliseconds timeout = detail::default_timeout,
                               std::chrono::milliseconds interval = detail::default_interval) {
-  return detail::locked<detail::RunZLocked<ConflictErrors...>>(
-      std::nullopt, std::forward<KeyFn>(key_fn), std::forward<F>(callable),
-      detail::with_times<ZLockOptions>(timeout, interval));
+  return detail::locked(
+      detail::RunZLocked<ConflictErrors...>{detail::AnyClient(std::nullopt),
+                                            detail::with_times<ZLockOptions>(timeout, interval)},
+      std::forward<KeyFn>(key_fn), std::forward<F>(callable));
 }
 template <class... ConflictErrors, class KeyFn, class F>
 [[nodiscard]] auto with_zlock(const MemcachedClient& client, KeyFn&& key_fn, F&& callable,
                               std::chrono::milliseconds timeout = detail::default_timeout,
                               std::chrono::milliseconds interval = detail::default_interval) {
-  return detail::locked<detail::RunZLocked<ConflictErrors...>>(
-      client, std::forward<KeyFn>(key_fn), std::forward<F>(callable),
-      detail::with_times<ZLockOptions>(timeout, interval));
+  return detail::locked(
+      detail::RunZLocked<ConflictErrors...>{detail::AnyClient(client),
+                                            detail::with_times<ZLockOptions>(timeout, interval)},
+      std::forward<KeyFn>(key_fn), std::forward<F>(callable));
 }
 template <class... ConflictErrors, class KeyFn, class F>
 [[nodiscard]] auto with_zlock(const MemcachedClient& client, KeyFn&& key_fn, F&& callable,
                               ZLockOptions options) {
-  return detail::locked<detail::RunZLocked<ConflictErrors...>>(
-      client, std::forward<KeyFn>(key_fn), std::forward<F>(callable), std::move(options));
+  return detail::locked(
+      detail::RunZLocked<ConflictErrors...>{detail::AnyClient(client), std::move(options)},
+      std::forward<KeyFn>(key_fn), std::forward<F>(callable));
 }
 
 }  // namespace memcachedlock

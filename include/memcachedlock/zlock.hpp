@@ -8,7 +8,6 @@
 #include <string>
 #include <string_view>
 #include <thread>
-#include <tuple>
 #include <type_traits>
 #include <utility>
 
@@ -23,21 +22,36 @@ enum class Transaction {
   outside  ///< a caller further out, who retries the whole on conflict
 };
 
+/// Several exceptions under one name, wherever a ConflictError is asked for. The first is what this
+/// library throws itself.
+template <class... Exceptions>
+struct AnyOf {};
+
 /// Releases a lock when it is called, or when its last copy is gone: for a commit or abort hook.
-/// Copies share the lock; calling it again does nothing. Calls must not overlap.
+/// Copies share the lock; what is called after the first call does nothing. Calls must not overlap.
 class Handover {
  public:
   template <class AnyLock>
   explicit Handover(AnyLock lock) {
-    release_ = [held = std::make_shared<AnyLock>(std::move(lock)),
-                done = std::make_shared<bool>()] {
-      if (!std::exchange(*done, true)) held->unlock();
+    end_ = [held = std::make_shared<AnyLock>(std::move(lock)),
+            done = std::make_shared<bool>()](bool reserve) {
+      if (std::exchange(*done, true)) return;
+      if constexpr (requires { held->reserve(); }) {
+        if (reserve) {
+          held->reserve();
+          return;
+        }
+      }
+      held->unlock();
     };
   }
-  void operator()() const { release_(); }
+  void operator()() const { end_(false); }
+  /// For a transaction that has conflicted and will be begun anew: a ZLock is kept reserved for its
+  /// owner, any other lock released.
+  void reserve() const { end_(true); }
 
  private:
-  std::function<void()> release_;
+  std::function<void(bool reserve)> end_;
 };
 
 /// The options of ZLock: those of LockOptions, with softer defaults where the store protects its
@@ -71,20 +85,28 @@ MEMCACHEDLOCK_EXPORT void check_zlock_options(const ZLockOptions& options);
 MEMCACHEDLOCK_EXPORT std::chrono::milliseconds retry_pause(int attempt);
 
 template <class Wanted>
-bool handling() {
-  try {
-    throw;
-  } catch (const Wanted&) {
-    return true;
-  } catch (...) {
-    return false;
+struct Handling {
+  static bool is() {
+    try {
+      throw;
+    } catch (const Wanted&) {
+      return true;
+    } catch (...) {
+      return false;
+    }
   }
-}
+  using First = Wanted;
+};
+template <class Wanted, class... Others>
+struct Handling<AnyOf<Wanted, Others...>> {
+  static bool is() { return Handling<Wanted>::is() || (Handling<Others>::is() || ...); }
+  using First = typename Handling<Wanted>::First;
+};
 
 /// Whether the exception being handled is one of these.
 template <class... Wanted>
 bool handling_any_of() {
-  return (handling<Wanted>() || ...);
+  return (Handling<Wanted>::is() || ...);
 }
 
 template <class Conflict>
@@ -159,7 +181,7 @@ class ZLock : public BasicLock {
       lock();
       reserve();
       notify(EventKind::conflict);
-      using First = std::tuple_element_t<0, std::tuple<ConflictErrors...>>;
+      using First = typename detail::Handling<AnyOf<ConflictErrors...>>::First;
       detail::throw_conflict<First>(
           "memcachedlock: had to wait for the lock, so this transaction is out of date; begin it "
           "anew, the lock is reserved");
