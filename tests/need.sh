@@ -2,7 +2,8 @@
 # To be sourced. need PACKAGE...: installs those Debian packages that are missing (as root).
 # shellcheck disable=SC2034  # for those who source this
 build_packages="g++ cmake ninja-build pkg-config libmemcached-dev libfmt-dev libssl-dev"
-test_packages="memcached libgtest-dev libbenchmark-dev libsqlite3-dev sasl2-bin libsasl2-modules faketime"
+test_packages="memcached libgtest-dev libbenchmark-dev libsqlite3-dev sasl2-bin libsasl2-modules faketime
+  postgresql libpqxx-dev"
 
 need() {
   local missing=() package

@@ -232,4 +232,73 @@ TEST_F(Decorators, ZlockLetsTheLastConflictOut) {
   EXPECT_TRUE(is_free("key"));
 }
 
+TEST_F(Decorators, LockableTakesALockByValueOrByReference) {
+  std::timed_mutex mutex;
+  const auto by_reference = mcl::with_lockable(
+      [&](const std::string&) -> std::timed_mutex& { return mutex; }, [](int) { return "key"; },
+      [&](const mcl::Lease& lease, int number) {
+        EXPECT_FALSE(lease.owns_lock());  // it has none
+        bool taken = true;
+        std::thread([&] { taken = !mutex.try_lock(); }).join();
+        return taken ? number : -1;
+      });
+  EXPECT_EQ(by_reference(4), 4);
+  const auto by_value = mcl::with_lockable(
+      [&](const std::string& key) { return mcl::Lock(*client, key); }, [](int) { return "key"; },
+      [&](const mcl::Lease& lease, int number) { return lease.owns_lock() ? number : -1; });
+  EXPECT_EQ(by_value(5), 5);
+  EXPECT_TRUE(mutex.try_lock());
+  mutex.unlock();
+}
+
+TEST_F(Decorators, LockableReleasesWhatItsCallableLeavesByAnException) {
+  std::timed_mutex mutex;
+  const auto throws =
+      mcl::with_lockable([&](const std::string&) -> std::timed_mutex& { return mutex; },
+                         [] { return "key"; }, [] { throw std::logic_error("mine"); });
+  EXPECT_THROW(throws(), std::logic_error);
+  EXPECT_TRUE(mutex.try_lock());
+  mutex.unlock();
+}
+
+TEST_F(Decorators, LockableWaitsNoLongerThanItWasTold) {
+  mcl::Lock holder(*client, "key");
+  holder.lock();
+  int runs = 0;
+  const auto write =
+      mcl::with_lockable([&](const std::string& key) { return mcl::Lock(*client, key); },
+                         [] { return "key"; }, [&] { ++runs; }, 30ms);
+  try {
+    write();
+    ADD_FAILURE() << "ran";
+  } catch (const mcl::TimedOut& error) {
+    EXPECT_EQ(error.key(), "key");
+  }
+  holder.unlock();
+  write();
+  EXPECT_EQ(runs, 1);
+}
+
+TEST_F(Decorators, LockableTellsOfALostLease) {
+  const auto write = mcl::with_lockable(
+      [&](const std::string& key) { return mcl::Lock(*client, key, {.timeout = 20ms}); },
+      [] { return "key"; },
+      [](const mcl::Lease& lease) { EXPECT_TRUE(eventually([&] { return !lease.owns_lock(); })); });
+  EXPECT_THROW(write(), mcl::LeaseLost);
+}
+
+TEST_F(Decorators, AnyOfNamesSeveralConflicts) {
+  using Any = mcl::AnyOf<std::out_of_range, std::domain_error>;
+  int runs = 0;
+  const auto write = mcl::with_zlock<Any>(
+      *client, [] { return "key"; },
+      [&] {
+        if (++runs == 1) throw std::domain_error("first");
+        if (runs == 2) throw std::out_of_range("second");
+        if (runs == 3) throw std::logic_error("no conflict");
+      });
+  EXPECT_THROW(write(), std::logic_error);
+  EXPECT_EQ(runs, 3);
+}
+
 }  // namespace

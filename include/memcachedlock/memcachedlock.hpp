@@ -1,15 +1,17 @@
 // All of the library.
 #pragma once
 
-#include "memcachedlock/client.hpp"     // IWYU pragma: export
-#include "memcachedlock/error.hpp"      // IWYU pragma: export
-#include "memcachedlock/key.hpp"        // IWYU pragma: export
-#include "memcachedlock/lease.hpp"      // IWYU pragma: export
-#include "memcachedlock/lock.hpp"       // IWYU pragma: export
-#include "memcachedlock/observer.hpp"   // IWYU pragma: export
-#include "memcachedlock/options.hpp"    // IWYU pragma: export
-#include "memcachedlock/rlock.hpp"      // IWYU pragma: export
-#include "memcachedlock/servers.hpp"    // IWYU pragma: export
-#include "memcachedlock/version.hpp"    // IWYU pragma: export
-#include "memcachedlock/with_lock.hpp"  // IWYU pragma: export
-#include "memcachedlock/zlock.hpp"      // IWYU pragma: export
+#include "memcachedlock/client.hpp"         // IWYU pragma: export
+#include "memcachedlock/error.hpp"          // IWYU pragma: export
+#include "memcachedlock/key.hpp"            // IWYU pragma: export
+#include "memcachedlock/lease.hpp"          // IWYU pragma: export
+#include "memcachedlock/lock.hpp"           // IWYU pragma: export
+#include "memcachedlock/observer.hpp"       // IWYU pragma: export
+#include "memcachedlock/options.hpp"        // IWYU pragma: export
+#include "memcachedlock/rlock.hpp"          // IWYU pragma: export
+#include "memcachedlock/servers.hpp"        // IWYU pragma: export
+#include "memcachedlock/transaction.hpp"    // IWYU pragma: export
+#include "memcachedlock/version.hpp"        // IWYU pragma: export
+#include "memcachedlock/with_lock.hpp"      // IWYU pragma: export
+#include "memcachedlock/with_lockable.hpp"  // IWYU pragma: export
+#include "memcachedlock/zlock.hpp"          // IWYU pragma: export

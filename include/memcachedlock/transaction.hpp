@@ -1,0 +1,144 @@
+// A transaction of a database, and the locks that must be held until it has ended.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <thread>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "memcachedlock/error.hpp"
+#include "memcachedlock/zlock.hpp"
+
+namespace memcachedlock {
+
+/// A `Tx` with locks: any class whose constructor begins a transaction, whose destructor aborts it
+/// unless it has ended, with commit() and abort(). ConflictErrors are what it throws when another
+/// transaction was faster. Used by one thread at a time.
+///
+/// The locks go after the transaction has ended, not before, the last one first; however it ends,
+/// also by an exception. Where it ends by a conflict they are kept reserved for their owner, who
+/// will begin anew (ZLockOptions::reservation says for how long).
+template <class Tx, class... ConflictErrors>
+class LockedTransaction {
+ public:
+  /// Begins it. Throws what `Tx` does.
+  template <class... Args>
+  requires std::constructible_from<Tx, Args...>
+  explicit LockedTransaction(Args&&... args) : transaction_(std::forward<Args>(args)...) {}
+  ~LockedTransaction() = default;  // the transaction first
+  LockedTransaction(const LockedTransaction&) = delete;
+  LockedTransaction& operator=(const LockedTransaction&) = delete;
+
+  Tx& operator*() noexcept { return transaction_; }
+  Tx* operator->() noexcept { return &transaction_; }
+
+  /// Until the transaction has ended. For ZLockOptions::until_transaction_ends:
+  /// `[&](Handover lock) { transaction.keep(std::move(lock)); }`.
+  void keep(Handover lock) { locks_.all.push_back(std::move(lock)); }
+
+  /// Throws what `Tx::commit` does; the locks are free, or reserved, then too.
+  void commit() {
+    try {
+      transaction_.commit();
+    } catch (...) {
+      locks_.end(detail::handling_any_of<ConflictErrors...>());
+      throw;
+    }
+    locks_.end(false);
+  }
+
+  void abort() { abort(false); }
+  /// Where what was done in it has met a conflict: the locks are kept reserved.
+  void abort_for_retry() { abort(true); }
+
+ private:
+  struct Locks {
+    std::vector<Handover> all;
+
+    Locks() = default;
+    Locks(const Locks&) = delete;
+    Locks& operator=(const Locks&) = delete;
+    ~Locks() { end(false); }
+
+    void end(bool reserve) {
+      while (!all.empty()) {
+        const Handover lock = std::move(all.back());
+        all.pop_back();
+        reserve ? lock.reserve() : lock();
+      }
+    }
+  };
+
+  void abort(bool retry) {
+    try {
+      transaction_.abort();
+    } catch (...) {
+      locks_.end(retry);
+      throw;
+    }
+    locks_.end(retry);
+  }
+
+  Locks locks_;
+  Tx transaction_;
+};
+
+namespace detail {
+
+template <class Transaction>
+struct ConflictsOf;
+template <class Tx, class... ConflictErrors>
+struct ConflictsOf<LockedTransaction<Tx, ConflictErrors...>> {
+  static bool handling() { return handling_any_of<ConflictErrors...>(); }
+};
+
+[[noreturn]] inline void refuse_late_writer(const std::string& key, const std::string& token) {
+  throw LeaseLost("a later holder of \"" + key +
+                      "\" has written already, so what was done under token " + token +
+                      " is refused; abort the transaction and begin anew",
+                  key);
+}
+
+}  // namespace detail
+
+/// Begins a `Transaction` (a LockedTransaction) with `begin`, its constructor's only argument;
+/// calls `body(transaction)` and commits. On conflict all of it again, in a fresh transaction,
+/// after a short pause with jitter; the last conflict leaves after `max_attempts` (at least 1, else
+/// InvalidOption). Anything else leaves at once, the transaction aborted. Returns what `body` does.
+///
+/// It is the outer loop that Transaction::outside counts on: `body` calls what is wrapped by
+/// with_zlock(), and finds the locks that it had to wait for reserved the next time.
+template <class Transaction, class Begin, class Body>
+auto run_transaction(Begin& begin, Body&& body, int max_attempts = 10)
+    -> std::invoke_result_t<Body&, Transaction&> {
+  if (max_attempts < 1) {
+    throw InvalidOption("run_transaction: max_attempts is " + std::to_string(max_attempts) +
+                        "; it must be at least 1");
+  }
+  for (int attempt = 1;; ++attempt) {
+    try {
+      Transaction transaction(begin);
+      try {
+        if constexpr (std::is_void_v<std::invoke_result_t<Body&, Transaction&>>) {
+          std::invoke(body, transaction);
+          transaction.commit();
+          return;
+        } else {
+          auto result = std::invoke(body, transaction);
+          transaction.commit();
+          return result;
+        }
+      } catch (...) {
+        if (detail::ConflictsOf<Transaction>::handling()) transaction.abort_for_retry();
+        throw;
+      }
+    } catch (...) {
+      if (attempt >= max_attempts || !detail::ConflictsOf<Transaction>::handling()) throw;
+    }
+    std::this_thread::sleep_for(detail::retry_pause(attempt));
+  }
+}
+
+}  // namespace memcachedlock

@@ -1,0 +1,30 @@
+// A private PostgreSQL for one test program: a cluster of its own, on a Unix socket in a directory
+// of its own, which go with it.
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+
+class LocalPostgres {
+ public:
+  LocalPostgres();
+  ~LocalPostgres();
+  LocalPostgres(const LocalPostgres&) = delete;
+  LocalPostgres& operator=(const LocalPostgres&) = delete;
+
+  /// For libpq.
+  [[nodiscard]] std::string address() const;
+  /// As a crash of the machine would end it.
+  void kill();
+  /// Again, with the data that it had committed.
+  void start();
+
+ private:
+  /// Forks; in the child, becomes the user that PostgreSQL is to run as.
+  [[nodiscard]] pid_t run(const std::string& program, const std::string& arguments) const;
+
+  std::string directory_;
+  std::string programs_;
+  pid_t pid_ = -1;
+};
