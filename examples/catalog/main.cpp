@@ -22,7 +22,7 @@ CatalogObject catalog_object_as_configured() {
   const char* locking = std::getenv("CATALOG_LOCKING");
   if (locking == nullptr || std::string_view(locking) != "on") return &Catalog::catalog_object;
   const auto path = [](const Catalog& catalog, const std::string&) { return catalog.path(); };
-  return memcachedlock::with_zlock<ConflictError>(path, &Catalog::catalog_object);
+  return memcachedlock::with_zlock<memcachedlock::SqliteConflict>(path, &Catalog::catalog_object);
 }
 
 /// A writer as there are several; how often it had to compute again comes back as its status.
@@ -34,7 +34,8 @@ int write_objects(const std::string& file, int count) {
       try {
         catalog_object(catalog, "object " + std::to_string(i));
         done = true;
-      } catch (const ConflictError&) {  // the program's own outer retry, as it always had
+      } catch (const memcachedlock::SqliteConflict&) {  // the program's own outer retry, as it
+                                                        // always had
       }
     }
   }
