@@ -14,6 +14,7 @@
 #include <filesystem>
 #include <sstream>
 #include <stdexcept>
+#include <utility>
 #include <vector>
 
 #include "local_server.hpp"
@@ -41,7 +42,8 @@ const passwd* other_user() {
 
 }  // namespace
 
-LocalPostgres::LocalPostgres() : programs_(newest_programs()) {
+LocalPostgres::LocalPostgres(std::string arguments)
+    : arguments_(std::move(arguments)), programs_(newest_programs()) {
   std::string name = "/tmp/memcachedlock-postgres-XXXXXX";
   if (mkdtemp(name.data()) == nullptr) throw std::runtime_error("no directory for PostgreSQL");
   directory_ = name;
@@ -67,7 +69,7 @@ std::string LocalPostgres::address() const {
 
 void LocalPostgres::start() {
   pid_ = run("postgres", "-D " + directory_ + "/data -k " + directory_ +
-                             " -c listen_addresses= -c max_connections=200 -c fsync=off");
+                             " -c listen_addresses= -c max_connections=200 " + arguments_);
   const bool up =
       eventually([&] { return ended_well(run("pg_isready", "-q -h " + directory_ + " -U test")); });
   if (!up) throw std::runtime_error("PostgreSQL did not start: see " + directory_ + "/log");

@@ -8,13 +8,16 @@
 
 class LocalPostgres {
  public:
-  LocalPostgres();
+  /// `arguments` are for the server; by default it need not survive a crash of the machine.
+  explicit LocalPostgres(std::string arguments = "-c fsync=off");
   ~LocalPostgres();
   LocalPostgres(const LocalPostgres&) = delete;
   LocalPostgres& operator=(const LocalPostgres&) = delete;
 
   /// For libpq.
   [[nodiscard]] std::string address() const;
+  /// Of the server itself, whose children serve the connections.
+  [[nodiscard]] pid_t pid() const noexcept { return pid_; }
   /// As a crash of the machine would end it.
   void kill();
   /// Again, with the data that it had committed.
@@ -24,6 +27,7 @@ class LocalPostgres {
   /// Forks; in the child, becomes the user that PostgreSQL is to run as.
   [[nodiscard]] pid_t run(const std::string& program, const std::string& arguments) const;
 
+  const std::string arguments_;
   std::string directory_;
   std::string programs_;
   pid_t pid_ = -1;

@@ -1,0 +1,475 @@
+// conflicts_benchmark FILE [ROUNDS [MILLISECONDS]]: processes that read a row, compute, and write
+// it, in a private PostgreSQL and in a SQLite file, with optimistic concurrency alone, behind a
+// ZLock, and with the database's own locks. All sides take turns in each round; FILE gets the
+// medians of the rounds as JSON. STORES, ROWS, WRITERS, COMPUTE_MS and SIDES are lists that choose
+// from the cases. "Computing" is a sleep, as for somebody who asks other services: with real
+// computing the optimistic writers would also take each other's processors.
+#include <sqlite3.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <ctime>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <map>
+#include <memory>
+#include <new>
+#include <pqxx/pqxx>
+#include <random>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "local_postgres.hpp"
+#include "local_server.hpp"
+#include "memcachedlock/memcachedlock.hpp"
+#include "memcachedlock/postgres.hpp"
+#include "memcachedlock/sqlite.hpp"
+
+namespace {
+
+namespace mcl = memcachedlock;
+using namespace std::chrono_literals;
+using Clock = std::chrono::steady_clock;
+
+constexpr int rows_made = 1000;
+
+struct Case {
+  std::string store;
+  std::string side;
+  int rows = 1;
+  int writers = 1;
+  int compute_ms = 1;
+  auto operator<=>(const Case&) const = default;
+};
+
+/// What one writer has seen; in memory that it shares with its parent.
+struct Tally {
+  static constexpr std::size_t most = 20'000;
+  std::size_t commits = 0;
+  std::size_t computations = 0;
+  std::size_t conflicts = 0;
+  float latency_ms[most];
+};
+
+double cpu_of_this_thread() {
+  timespec time{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) / 1e9;
+}
+
+/// Writes a row until that is committed. Used by one process.
+class Writer {
+ public:
+  Writer(const Case& which, Tally& tally) : case_(which), tally_(tally) {}
+  virtual ~Writer() = default;
+  Writer(const Writer&) = delete;
+  Writer& operator=(const Writer&) = delete;
+  virtual void write(int row) = 0;
+
+ protected:
+  void compute() {
+    ++tally_.computations;
+    const double end = cpu_of_this_thread() + case_.compute_ms / 1000.0;
+    while (cpu_of_this_thread() < end) {
+    }
+  }
+  /// Calls `attempt` as the side wants it, until it throws no conflict.
+  template <class Conflict>
+  void write_by(int row, const std::function<void()>& attempt) {
+    const auto counted = [&] {
+      try {
+        attempt();
+      } catch (...) {
+        if (mcl::detail::handling_any_of<Conflict>()) ++tally_.conflicts;
+        throw;
+      }
+    };
+    if (case_.side == "zlock" || case_.side == "zlock-fair") {
+      mcl::ZLockOptions options;
+      options.max_attempts = 1'000'000;
+      options.fair = case_.side == "zlock-fair";
+      mcl::with_zlock<Conflict>(
+          *client_, [&] { return std::to_string(row); }, counted, options)();
+      return;
+    }
+    for (int tries = 1;; ++tries) {
+      try {
+        counted();
+        return;
+      } catch (...) {
+        if (!mcl::detail::handling_any_of<Conflict>()) throw;
+      }
+      if (case_.side == "optimistic-backoff") {
+        std::this_thread::sleep_for(mcl::detail::retry_pause(tries));
+      }
+    }
+  }
+
+  const Case case_;
+
+ public:
+  void use(const std::string& memcached) { client_.emplace(memcached); }
+
+ private:
+  Tally& tally_;
+  std::optional<mcl::MemcachedClient> client_;
+};
+
+class PostgresWriter final : public Writer {
+ public:
+  PostgresWriter(const Case& which, Tally& tally, const std::string& address)
+      : Writer(which, tally), connection_(address) {
+    pqxx::nontransaction work(connection_);
+    work.exec("SET enable_seqscan = off");  // a scan of all rows would conflict with each writer
+    connection_.prepare("lock", "SELECT pg_advisory_xact_lock($1::int)");
+    connection_.prepare("read", "SELECT value FROM pages WHERE id = $1::int");
+    connection_.prepare("read_for_update", "SELECT value FROM pages WHERE id = $1::int FOR UPDATE");
+    connection_.prepare("write", "UPDATE pages SET value = $2::int WHERE id = $1::int");
+  }
+  void write(int row) override {
+    write_by<mcl::PostgresConflict>(row, [&] {
+      // The database's own locks are taken by transactions that see what came before.
+      if (case_.side == "for-update") {
+        write_in<pqxx::read_committed>(row, "read_for_update");
+      } else if (case_.side == "advisory-lock") {
+        write_in<pqxx::read_committed>(row, "read");
+      } else {
+        write_in<pqxx::serializable>(row, "read");
+      }
+    });
+  }
+
+ private:
+  template <pqxx::isolation_level level>
+  void write_in(int row, const char* read) {
+    pqxx::transaction<level> work(connection_);
+    if (case_.side == "advisory-lock") work.exec_prepared("lock", row);
+    const int before = work.exec_prepared1(read, row)[0].template as<int>();
+    compute();
+    work.exec_prepared0("write", row, before + 1);
+    work.commit();
+  }
+  pqxx::connection connection_;
+};
+
+class SqliteWriter final : public Writer {
+ public:
+  SqliteWriter(const Case& which, Tally& tally, const std::string& file) : Writer(which, tally) {
+    mcl::check_sqlite(database_, sqlite3_open(file.c_str(), &database_));
+    sqlite3_busy_timeout(database_, 60'000);
+    run("PRAGMA synchronous = NORMAL");
+  }
+  ~SqliteWriter() override { sqlite3_close(database_); }
+  void write(int row) override {
+    write_by<mcl::SqliteConflict>(row, [&] {
+      if (case_.side == "begin-immediate") {
+        run("BEGIN IMMEDIATE");
+        read_and_write(row);
+        run("COMMIT");
+      } else {
+        mcl::SqliteTransaction transaction(database_);
+        read_and_write(row);
+        transaction.commit();
+      }
+    });
+  }
+
+ private:
+  void run(const std::string& sql) {
+    mcl::check_sqlite(database_, sqlite3_exec(database_, sql.c_str(), nullptr, nullptr, nullptr));
+  }
+  void read_and_write(int row) {
+    int before = 0;
+    const std::string where = " WHERE id = " + std::to_string(row);
+    mcl::check_sqlite(database_, sqlite3_exec(
+                                     database_, ("SELECT value FROM pages" + where).c_str(),
+                                     [](void* value, int, char** columns, char**) {
+                                       *static_cast<int*>(value) = std::atoi(columns[0]);
+                                       return 0;
+                                     },
+                                     &before, nullptr));
+    compute();
+    run("UPDATE pages SET value = " + std::to_string(before + 1) + where);
+  }
+  sqlite3* database_ = nullptr;
+};
+
+struct Figures {
+  double commits_per_second = 0;
+  double conflicts_per_commit = 0;
+  double computations_per_commit = 0;
+  double p50_ms = 0;
+  double p99_ms = 0;
+  double database_cpu_ms = 0;  // a commit; of PostgreSQL's processes
+  double writer_cpu_ms = 0;    // a commit
+};
+
+double seconds(const timeval& time) {
+  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6;
+}
+
+/// Processor time of a server and of those of its children that have ended.
+double cpu_seconds(pid_t pid) {
+  std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
+  const std::string text((std::istreambuf_iterator<char>(file)), {});
+  std::istringstream words(text.substr(text.rfind(')') + 2));
+  constexpr int first = 11;  // utime, stime, cutime, cstime, counted from the state
+  std::string word;
+  for (int i = 0; i < first; ++i) words >> word;
+  double ticks = 0;
+  for (int i = 0; i < 4; ++i) {
+    double value = 0;
+    words >> value;
+    ticks += value;
+  }
+  return ticks / static_cast<double>(sysconf(_SC_CLK_TCK));
+}
+
+class Stores {
+ public:
+  Stores() : postgres_("") {
+    {
+      pqxx::connection connection(postgres_.address());
+      pqxx::work work(connection);
+      // A row a page: PostgreSQL's predicate locks are of pages.
+      work.exec(
+          "CREATE TABLE pages (id int PRIMARY KEY, value int NOT NULL, filler char(2000))"
+          " WITH (fillfactor = 30)");
+      work.exec("INSERT INTO pages SELECT i, 0, 'x' FROM generate_series(0, " +
+                std::to_string(rows_made - 1) + ") i");
+      work.commit();
+    }
+    std::string name = "/tmp/memcachedlock-benchmark-XXXXXX";
+    if (mkdtemp(name.data()) == nullptr) throw std::runtime_error("no directory");
+    directory_ = name;
+    sqlite3* database = nullptr;
+    mcl::check_sqlite(database, sqlite3_open(sqlite_file().c_str(), &database));
+    mcl::check_sqlite(database,
+                      sqlite3_exec(database,
+                                   "PRAGMA journal_mode = WAL;"
+                                   "CREATE TABLE pages (id INTEGER PRIMARY KEY, value INT);"
+                                   "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1"
+                                   " FROM n WHERE i < 999)"
+                                   "INSERT INTO pages SELECT i, 0 FROM n",
+                                   nullptr, nullptr, nullptr));
+    sqlite3_close(database);
+  }
+  ~Stores() {
+    std::error_code ignored;
+    std::filesystem::remove_all(directory_, ignored);
+  }
+  Stores(const Stores&) = delete;
+  Stores& operator=(const Stores&) = delete;
+
+  [[nodiscard]] std::unique_ptr<Writer> writer(const Case& which, Tally& tally) const {
+    std::unique_ptr<Writer> made;
+    if (which.store == "postgres") {
+      made = std::make_unique<PostgresWriter>(which, tally, postgres_.address());
+    } else {
+      made = std::make_unique<SqliteWriter>(which, tally, sqlite_file());
+    }
+    made->use(memcached_.address());
+    return made;
+  }
+  [[nodiscard]] double cpu_of_postgres() const { return cpu_seconds(postgres_.pid()); }
+
+ private:
+  [[nodiscard]] std::string sqlite_file() const { return directory_ + "/database"; }
+  LocalServer memcached_;
+  LocalPostgres postgres_;
+  std::string directory_;
+};
+
+/// The first rows much more often than the last: by Zipf's law.
+std::discrete_distribution<int> skewed(int rows) {
+  std::vector<double> weights;
+  for (int i = 1; i <= rows; ++i) weights.push_back(1.0 / i);
+  return {weights.begin(), weights.end()};
+}
+
+/// What all writers of a case share: they begin together.
+struct Arena {
+  std::atomic<int> ready{0};
+  std::atomic<bool> go{false};
+  std::atomic<bool> stop{false};
+};
+
+template <class T>
+T* shared(std::size_t count) {
+  void* memory =
+      mmap(nullptr, sizeof(T) * count, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) throw std::bad_alloc();
+  T* all = static_cast<T*>(memory);
+  for (std::size_t i = 0; i < count; ++i) new (all + i) T;
+  return all;
+}
+
+void write_until_stopped(const Stores& stores, const Case& which, int number, Arena& arena,
+                         Tally& tally) {
+  const auto writer = stores.writer(which, tally);
+  std::minstd_rand random(static_cast<unsigned>(number) + 1);
+  auto choose = skewed(which.rows);
+  ++arena.ready;
+  while (!arena.go) std::this_thread::sleep_for(1ms);
+  while (!arena.stop) {
+    const auto begun = Clock::now();
+    writer->write(choose(random));
+    const std::chrono::duration<float, std::milli> took = Clock::now() - begun;
+    if (tally.commits < Tally::most) tally.latency_ms[tally.commits] = took.count();
+    ++tally.commits;
+  }
+}
+
+Figures measure(const Stores& stores, const Case& which, std::chrono::milliseconds time) {
+  const auto count = static_cast<std::size_t>(which.writers);
+  Arena* arena = shared<Arena>(1);
+  Tally* tallies = shared<Tally>(count);
+  const double database_before = stores.cpu_of_postgres();
+  std::vector<pid_t> children;
+  for (std::size_t i = 0; i < count; ++i) {
+    children.push_back(in_child([&] {
+      write_until_stopped(stores, which, static_cast<int>(i), *arena, tallies[i]);
+      return true;
+    }));
+  }
+  if (!eventually([&] { return arena->ready == which.writers; })) {
+    throw std::runtime_error("the writers did not start");
+  }
+  const auto begun = Clock::now();
+  arena->go = true;
+  std::this_thread::sleep_for(time);
+  arena->stop = true;
+  double writer_cpu = 0;
+  for (const pid_t child : children) {
+    int status = 0;
+    rusage usage{};
+    wait4(child, &status, 0, &usage);
+    if (status != 0) throw std::runtime_error("a writer failed");
+    writer_cpu += seconds(usage.ru_utime) + seconds(usage.ru_stime);
+  }
+  const std::chrono::duration<double> took = Clock::now() - begun;
+  std::this_thread::sleep_for(50ms);  // PostgreSQL's processes end a little later
+  const double database_cpu = stores.cpu_of_postgres() - database_before;
+
+  Figures figures;
+  std::vector<float> latencies;
+  double commits = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    const Tally& tally = tallies[i];
+    commits += static_cast<double>(tally.commits);
+    figures.conflicts_per_commit += static_cast<double>(tally.conflicts);
+    figures.computations_per_commit += static_cast<double>(tally.computations);
+    latencies.insert(latencies.end(), tally.latency_ms,
+                     tally.latency_ms + std::min(tally.commits, Tally::most));
+  }
+  munmap(tallies, sizeof(Tally) * count);
+  munmap(arena, sizeof(Arena));
+  if (latencies.empty()) return figures;
+  std::sort(latencies.begin(), latencies.end());
+  figures.commits_per_second = commits / took.count();
+  figures.conflicts_per_commit /= commits;
+  figures.computations_per_commit /= commits;
+  figures.p50_ms = latencies[latencies.size() / 2];
+  figures.p99_ms = latencies[latencies.size() * 99 / 100];
+  figures.database_cpu_ms = which.store == "postgres" ? database_cpu * 1000 / commits : 0;
+  figures.writer_cpu_ms = writer_cpu * 1000 / commits;
+  return figures;
+}
+
+std::vector<std::string> list_of(const char* variable, const std::string& otherwise) {
+  const char* set = std::getenv(variable);
+  std::istringstream words(set != nullptr ? set : otherwise);
+  std::vector<std::string> list;
+  for (std::string word; words >> word;) list.push_back(word);
+  return list;
+}
+
+std::vector<Case> chosen_cases() {
+  const std::map<std::string, std::vector<std::string>> sides{
+      {"postgres",
+       {"optimistic", "optimistic-backoff", "zlock", "zlock-fair", "for-update", "advisory-lock"}},
+      {"sqlite", {"optimistic", "optimistic-backoff", "zlock", "zlock-fair", "begin-immediate"}}};
+  std::vector<Case> cases;
+  for (const std::string& store : list_of("STORES", "postgres sqlite")) {
+    for (const std::string& rows : list_of("ROWS", "1 10 1000")) {
+      for (const std::string& compute : list_of("COMPUTE_MS", "1 5 20")) {
+        for (const std::string& writers : list_of("WRITERS", "1 2 4 8 16 32")) {
+          for (const std::string& side : sides.at(store)) {
+            const auto wanted = list_of("SIDES", side);
+            if (std::find(wanted.begin(), wanted.end(), side) == wanted.end()) continue;
+            cases.push_back({store, side, std::stoi(rows), std::stoi(writers), std::stoi(compute)});
+          }
+        }
+      }
+    }
+  }
+  return cases;
+}
+
+double median(std::vector<Figures>& all, double Figures::*figure) {
+  std::nth_element(
+      all.begin(), all.begin() + static_cast<std::ptrdiff_t>(all.size() / 2), all.end(),
+      [&](const Figures& left, const Figures& right) { return left.*figure < right.*figure; });
+  return all[all.size() / 2].*figure;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc < 2) {
+    std::fprintf(stderr, "usage: conflicts_benchmark FILE [ROUNDS [MILLISECONDS]]\n");
+    return 2;
+  }
+  const int rounds = argc > 2 ? std::stoi(argv[2]) : 1;
+  const std::chrono::milliseconds time(argc > 3 ? std::stoi(argv[3]) : 1000);
+  const Stores stores;
+  const std::vector<Case> cases = chosen_cases();
+  std::map<Case, std::vector<Figures>> results;
+  for (int round = 0; round < rounds; ++round) {
+    for (const Case& which : cases) results[which].push_back(measure(stores, which, time));
+  }
+
+  const std::vector<std::pair<const char*, double Figures::*>> columns{
+      {"commits_per_second", &Figures::commits_per_second},
+      {"conflicts_per_commit", &Figures::conflicts_per_commit},
+      {"computations_per_commit", &Figures::computations_per_commit},
+      {"p50_ms", &Figures::p50_ms},
+      {"p99_ms", &Figures::p99_ms},
+      {"database_cpu_ms", &Figures::database_cpu_ms},
+      {"writer_cpu_ms", &Figures::writer_cpu_ms}};
+  std::ofstream json(argv[1]);
+  json << "[";
+  std::printf("%-9s %-18s %5s %7s %7s %10s %10s %9s %9s %9s %8s %8s\n", "store", "side", "rows",
+              "writers", "compute", "commits/s", "conflicts", "computed", "p50 ms", "p99 ms",
+              "db cpu", "cpu");
+  for (const Case& which : cases) {
+    std::vector<Figures>& all = results.at(which);
+    json << (&which == cases.data() ? "\n" : ",\n") << R"({"store": ")" << which.store
+         << R"(", "side": ")" << which.side << R"(", "rows": )" << which.rows
+         << ", \"writers\": " << which.writers << ", \"compute_ms\": " << which.compute_ms;
+    for (const auto& [name, figure] : columns) {
+      json << ", \"" << name << "\": " << median(all, figure);
+    }
+    json << "}";
+    std::printf("%-9s %-18s %5d %7d %7d %10.1f %10.3f %9.2f %9.1f %9.1f %8.2f %8.2f\n",
+                which.store.c_str(), which.side.c_str(), which.rows, which.writers,
+                which.compute_ms, median(all, &Figures::commits_per_second),
+                median(all, &Figures::conflicts_per_commit),
+                median(all, &Figures::computations_per_commit), median(all, &Figures::p50_ms),
+                median(all, &Figures::p99_ms), median(all, &Figures::database_cpu_ms),
+                median(all, &Figures::writer_cpu_ms));
+  }
+  json << "\n]\n";
+  return 0;
+}
