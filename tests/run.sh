@@ -44,6 +44,7 @@ tests/fuzz/run.sh 15
 
 echo "== torture"
 tests/torture.sh 60
+tests/store_torture.sh 20
 
 echo "== summary of faults tried"
 for faults in 'FaultAtEveryByte' 'Faults\.' Leaks ProcessFaults 'Restart\.' Eviction IdleConnections \

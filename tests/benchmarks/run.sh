@@ -5,6 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 source tests/need.sh
+source tests/benchmarks/chart.sh
 
 # shellcheck disable=SC2086  # words
 need $build_packages memcached libgtest-dev libbenchmark-dev redis-server libhiredis-dev postgresql \
@@ -56,28 +57,11 @@ build/benchmarks/tests/benchmarks/uncontended_benchmark \
 contended=build/benchmarks/contended.json
 build/benchmarks/tests/benchmarks/contended_benchmark "$contended" "$@"
 
-# chart NAME KIND HOLD_US FIGURE TITLE
-chart() {
-  local sides side plots=()
-  mapfile -t sides < <(jq -r --arg figure "$4" 'map(select(.[$figure] > 0).side) | unique[]' "$contended")
-  for side in "${sides[@]}"; do
-    jq -r --arg side "$side" --arg kind "$2" --argjson hold "$3" --arg figure "$4" \
-      '.[] | select(.side == $side and .kind == $kind and .hold_us == $hold and .actors > 1)
-       | "\(.actors) \(.[$figure])"' "$contended" >"$work/$side.dat"
-    plots+=("'$work/$side.dat' with linespoints title '$side'")
-  done
-  gnuplot <<PLOT
-set terminal svg size 720,420 background 'white'
-set output 'tests/benchmarks/$1.svg'
-set title '$5'
-set xlabel '$2'
-set logscale x 2
-set logscale y
-set key outside right noenhanced
-set grid
-plot $(IFS=,; echo "${plots[*]}")
-PLOT
+# chart_of NAME KIND FIGURE TITLE: at a hold of 1 ms.
+chart_of() {
+  chart "$contended" "tests/benchmarks/$1.svg" \
+    ".kind == \"$2\" and .hold_us == 1000 and .actors > 1" .actors "$3" "$2" "$4"
 }
-chart rate processes 1000 per_second "acquisitions a second, one key, held for 1 ms"
-chart commands processes 1000 commands "memcached commands an acquisition, one key, held for 1 ms"
-chart fairness processes 1000 jain "Jain index of fairness, one key, held for 1 ms"
+chart_of rate processes per_second "acquisitions a second, one key, held for 1 ms"
+chart_of commands processes commands "memcached commands an acquisition, one key, held for 1 ms"
+chart_of fairness processes jain "Jain index of fairness, one key, held for 1 ms"
