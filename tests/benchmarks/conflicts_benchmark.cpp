@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
@@ -21,6 +22,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <new>
 #include <pqxx/pqxx>
 #include <random>
@@ -119,24 +121,52 @@ class Writer {
   const Case case_;
 
  public:
-  void use(const std::string& memcached) { client_.emplace(memcached); }
+  void use(const mcl::MemcachedClient& client) { client_.emplace(client); }
 
  private:
   Tally& tally_;
   std::optional<mcl::MemcachedClient> client_;
 };
 
+/// Connections to PostgreSQL, each lent to one thread at a time.
+class Connections {
+ public:
+  Connections(const std::string& address, int count) {
+    for (int i = 0; i < count; ++i) {
+      auto connection = std::make_unique<pqxx::connection>(address);
+      pqxx::nontransaction work(*connection);
+      work.exec("SET enable_seqscan = off");  // a scan of all rows would conflict with each writer
+      connection->prepare("lock", "SELECT pg_advisory_xact_lock($1::int)");
+      connection->prepare("read", "SELECT value FROM pages WHERE id = $1::int");
+      connection->prepare("read_for_update",
+                          "SELECT value FROM pages WHERE id = $1::int FOR UPDATE");
+      connection->prepare("write", "UPDATE pages SET value = $2::int WHERE id = $1::int");
+      idle_.push_back(std::move(connection));
+    }
+  }
+  auto lend() {
+    std::unique_lock lock(mutex_);
+    freed_.wait(lock, [&] { return !idle_.empty(); });
+    pqxx::connection* connection = idle_.back().release();
+    idle_.pop_back();
+    const auto give_back = [this](pqxx::connection* mine) {
+      const std::lock_guard again(mutex_);
+      idle_.emplace_back(mine);
+      freed_.notify_one();
+    };
+    return std::unique_ptr<pqxx::connection, decltype(give_back)>(connection, give_back);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable freed_;
+  std::vector<std::unique_ptr<pqxx::connection>> idle_;
+};
+
 class PostgresWriter final : public Writer {
  public:
-  PostgresWriter(const Case& which, Tally& tally, const std::string& address)
-      : Writer(which, tally), connection_(address) {
-    pqxx::nontransaction work(connection_);
-    work.exec("SET enable_seqscan = off");  // a scan of all rows would conflict with each writer
-    connection_.prepare("lock", "SELECT pg_advisory_xact_lock($1::int)");
-    connection_.prepare("read", "SELECT value FROM pages WHERE id = $1::int");
-    connection_.prepare("read_for_update", "SELECT value FROM pages WHERE id = $1::int FOR UPDATE");
-    connection_.prepare("write", "UPDATE pages SET value = $2::int WHERE id = $1::int");
-  }
+  PostgresWriter(const Case& which, Tally& tally, std::shared_ptr<Connections> connections)
+      : Writer(which, tally), connections_(std::move(connections)) {}
   void write(int row) override {
     write_by<mcl::PostgresConflict>(row, [&] {
       // The database's own locks are taken by transactions that see what came before.
@@ -153,14 +183,15 @@ class PostgresWriter final : public Writer {
  private:
   template <pqxx::isolation_level level>
   void write_in(int row, const char* read) {
-    pqxx::transaction<level> work(connection_);
+    const auto connection = connections_->lend();
+    pqxx::transaction<level> work(*connection);
     if (case_.side == "advisory-lock") work.exec_prepared("lock", row);
     const int before = work.exec_prepared1(read, row)[0].template as<int>();
     compute();
     work.exec_prepared0("write", row, before + 1);
     work.commit();
   }
-  pqxx::connection connection_;
+  std::shared_ptr<Connections> connections_;
 };
 
 class SqliteWriter final : public Writer {
@@ -211,8 +242,10 @@ struct Figures {
   double computations_per_commit = 0;
   double p50_ms = 0;
   double p99_ms = 0;
-  double database_cpu_ms = 0;  // a commit; of PostgreSQL's processes
-  double writer_cpu_ms = 0;    // a commit
+  double database_cpu_ms = 0;    // a commit; of PostgreSQL's processes
+  double writer_cpu_ms = 0;      // a commit
+  double others_per_second = 0;  // of the pool: those who write a row each
+  double others_p99_ms = 0;
 };
 
 double seconds(const timeval& time) {
@@ -272,20 +305,29 @@ class Stores {
   Stores(const Stores&) = delete;
   Stores& operator=(const Stores&) = delete;
 
-  [[nodiscard]] std::unique_ptr<Writer> writer(const Case& which, Tally& tally) const {
+  [[nodiscard]] std::unique_ptr<Writer> writer(const Case& which, Tally& tally,
+                                               std::shared_ptr<Connections> connections) const {
     std::unique_ptr<Writer> made;
-    if (which.store == "postgres") {
-      made = std::make_unique<PostgresWriter>(which, tally, postgres_.address());
-    } else {
+    if (which.store == "sqlite") {
       made = std::make_unique<SqliteWriter>(which, tally, sqlite_file());
+    } else {
+      made = std::make_unique<PostgresWriter>(which, tally, std::move(connections));
     }
-    made->use(memcached_.address());
+    made->use(client());
     return made;
+  }
+  [[nodiscard]] std::shared_ptr<Connections> connections(int count) const {
+    return std::make_shared<Connections>(postgres_.address(), count);
   }
   [[nodiscard]] double cpu_of_postgres() const { return cpu_seconds(postgres_.pid()); }
 
  private:
   [[nodiscard]] std::string sqlite_file() const { return directory_ + "/database"; }
+  /// Of this process.
+  [[nodiscard]] mcl::MemcachedClient client() const {
+    static const mcl::MemcachedClient one(memcached_.address());
+    return one;
+  }
   LocalServer memcached_;
   LocalPostgres postgres_;
   std::string directory_;
@@ -315,34 +357,87 @@ T* shared(std::size_t count) {
   return all;
 }
 
-void write_until_stopped(const Stores& stores, const Case& which, int number, Arena& arena,
+/// In the pool the last few write a row each, the others the first.
+constexpr int others = 8;
+constexpr int pool_connections = 8;
+
+void write_until_stopped(const Case& which, int number, Arena& arena, Writer& writer,
                          Tally& tally) {
-  const auto writer = stores.writer(which, tally);
   std::minstd_rand random(static_cast<unsigned>(number) + 1);
   auto choose = skewed(which.rows);
+  const auto next_row = [&] {
+    if (which.store != "pool") return choose(random);
+    return std::max(number - (which.writers - others) + 1, 0);
+  };
   ++arena.ready;
   while (!arena.go) std::this_thread::sleep_for(1ms);
   while (!arena.stop) {
     const auto begun = Clock::now();
-    writer->write(choose(random));
+    writer.write(next_row());
     const std::chrono::duration<float, std::milli> took = Clock::now() - begun;
     if (tally.commits < Tally::most) tally.latency_ms[tally.commits] = took.count();
     ++tally.commits;
   }
 }
 
+/// The processes of a case: one a writer, or one for all.
+std::vector<pid_t> start_writers(const Stores& stores, const Case& which, Arena& arena,
+                                 Tally* tallies) {
+  std::vector<pid_t> children;
+  if (which.store == "pool") {
+    children.push_back(in_child([&stores, &which, &arena, tallies] {
+      const auto connections = stores.connections(pool_connections);
+      std::vector<std::thread> threads;
+      for (int i = 0; i < which.writers; ++i) {
+        threads.emplace_back([&, i] {
+          const auto writer = stores.writer(which, tallies[i], connections);
+          write_until_stopped(which, i, arena, *writer, tallies[i]);
+        });
+      }
+      for (std::thread& thread : threads) thread.join();
+      return true;
+    }));
+    return children;
+  }
+  for (int i = 0; i < which.writers; ++i) {
+    children.push_back(in_child([&stores, &which, &arena, tallies, i] {
+      const auto writer = stores.writer(
+          which, tallies[i], which.store == "postgres" ? stores.connections(1) : nullptr);
+      write_until_stopped(which, i, arena, *writer, tallies[i]);
+      return true;
+    }));
+  }
+  return children;
+}
+
+/// Of these writers together.
+struct Sum {
+  double commits = 0;
+  double conflicts = 0;
+  double computations = 0;
+  std::vector<float> latencies;
+
+  Sum(const Tally* first, const Tally* end) {
+    for (const Tally* tally = first; tally != end; ++tally) {
+      commits += static_cast<double>(tally->commits);
+      conflicts += static_cast<double>(tally->conflicts);
+      computations += static_cast<double>(tally->computations);
+      latencies.insert(latencies.end(), tally->latency_ms,
+                       tally->latency_ms + std::min(tally->commits, Tally::most));
+    }
+    std::sort(latencies.begin(), latencies.end());
+  }
+  [[nodiscard]] double percentile(std::size_t percent) const {
+    return latencies.empty() ? 0 : latencies[latencies.size() * percent / 100];
+  }
+};
+
 Figures measure(const Stores& stores, const Case& which, std::chrono::milliseconds time) {
   const auto count = static_cast<std::size_t>(which.writers);
   Arena* arena = shared<Arena>(1);
   Tally* tallies = shared<Tally>(count);
   const double database_before = stores.cpu_of_postgres();
-  std::vector<pid_t> children;
-  for (std::size_t i = 0; i < count; ++i) {
-    children.push_back(in_child([&] {
-      write_until_stopped(stores, which, static_cast<int>(i), *arena, tallies[i]);
-      return true;
-    }));
-  }
+  const std::vector<pid_t> children = start_writers(stores, which, *arena, tallies);
   if (!eventually([&] { return arena->ready == which.writers; })) {
     throw std::runtime_error("the writers did not start");
   }
@@ -362,28 +457,23 @@ Figures measure(const Stores& stores, const Case& which, std::chrono::millisecon
   std::this_thread::sleep_for(50ms);  // PostgreSQL's processes end a little later
   const double database_cpu = stores.cpu_of_postgres() - database_before;
 
-  Figures figures;
-  std::vector<float> latencies;
-  double commits = 0;
-  for (std::size_t i = 0; i < count; ++i) {
-    const Tally& tally = tallies[i];
-    commits += static_cast<double>(tally.commits);
-    figures.conflicts_per_commit += static_cast<double>(tally.conflicts);
-    figures.computations_per_commit += static_cast<double>(tally.computations);
-    latencies.insert(latencies.end(), tally.latency_ms,
-                     tally.latency_ms + std::min(tally.commits, Tally::most));
-  }
+  const Tally* middle = tallies + (which.store == "pool" ? count - others : count);
+  const Sum most(tallies, middle);
+  const Sum rest(middle, tallies + count);
   munmap(tallies, sizeof(Tally) * count);
   munmap(arena, sizeof(Arena));
-  if (latencies.empty()) return figures;
-  std::sort(latencies.begin(), latencies.end());
-  figures.commits_per_second = commits / took.count();
-  figures.conflicts_per_commit /= commits;
-  figures.computations_per_commit /= commits;
-  figures.p50_ms = latencies[latencies.size() / 2];
-  figures.p99_ms = latencies[latencies.size() * 99 / 100];
-  figures.database_cpu_ms = which.store == "postgres" ? database_cpu * 1000 / commits : 0;
+  const double commits = most.commits + rest.commits;
+  if (most.commits == 0) throw std::runtime_error("nothing was committed in this time");
+  Figures figures;
+  figures.commits_per_second = most.commits / took.count();
+  figures.conflicts_per_commit = most.conflicts / most.commits;
+  figures.computations_per_commit = most.computations / most.commits;
+  figures.p50_ms = most.percentile(50);
+  figures.p99_ms = most.percentile(99);
+  figures.database_cpu_ms = which.store == "sqlite" ? 0 : database_cpu * 1000 / commits;
   figures.writer_cpu_ms = writer_cpu * 1000 / commits;
+  figures.others_per_second = rest.commits / took.count();
+  figures.others_p99_ms = rest.percentile(99);
   return figures;
 }
 
@@ -399,12 +489,15 @@ std::vector<Case> chosen_cases() {
   const std::map<std::string, std::vector<std::string>> sides{
       {"postgres",
        {"optimistic", "optimistic-backoff", "zlock", "zlock-fair", "for-update", "advisory-lock"}},
-      {"sqlite", {"optimistic", "optimistic-backoff", "zlock", "zlock-fair", "begin-immediate"}}};
+      {"sqlite", {"optimistic", "optimistic-backoff", "zlock", "zlock-fair", "begin-immediate"}},
+      {"pool", {"zlock", "zlock-fair", "for-update", "advisory-lock"}}};
   std::vector<Case> cases;
-  for (const std::string& store : list_of("STORES", "postgres sqlite")) {
-    for (const std::string& rows : list_of("ROWS", "1 10 1000")) {
-      for (const std::string& compute : list_of("COMPUTE_MS", "1 5 20")) {
-        for (const std::string& writers : list_of("WRITERS", "1 2 4 8 16 32")) {
+  for (const std::string& store : list_of("STORES", "postgres sqlite pool")) {
+    const bool pool = store == "pool";
+    for (const std::string& rows : list_of("ROWS", pool ? "1" : "1 10 1000")) {
+      for (const std::string& compute : list_of("COMPUTE_MS", pool ? "5" : "1 5 20")) {
+        for (const std::string& writers : list_of("WRITERS", pool ? "64" : "1 2 4 8 16 32")) {
+          if (pool && std::stoi(writers) <= others) continue;
           for (const std::string& side : sides.at(store)) {
             const auto wanted = list_of("SIDES", side);
             if (std::find(wanted.begin(), wanted.end(), side) == wanted.end()) continue;
@@ -447,12 +540,14 @@ int main(int argc, char** argv) {
       {"p50_ms", &Figures::p50_ms},
       {"p99_ms", &Figures::p99_ms},
       {"database_cpu_ms", &Figures::database_cpu_ms},
-      {"writer_cpu_ms", &Figures::writer_cpu_ms}};
+      {"writer_cpu_ms", &Figures::writer_cpu_ms},
+      {"others_per_second", &Figures::others_per_second},
+      {"others_p99_ms", &Figures::others_p99_ms}};
   std::ofstream json(argv[1]);
   json << "[";
-  std::printf("%-9s %-18s %5s %7s %7s %10s %10s %9s %9s %9s %8s %8s\n", "store", "side", "rows",
-              "writers", "compute", "commits/s", "conflicts", "computed", "p50 ms", "p99 ms",
-              "db cpu", "cpu");
+  std::printf("%-9s %-18s %5s %7s %7s %10s %10s %9s %9s %9s %8s %8s %9s %9s\n", "store", "side",
+              "rows", "writers", "compute", "commits/s", "conflicts", "computed", "p50 ms",
+              "p99 ms", "db cpu", "cpu", "others/s", "p99 ms");
   for (const Case& which : cases) {
     std::vector<Figures>& all = results.at(which);
     json << (&which == cases.data() ? "\n" : ",\n") << R"({"store": ")" << which.store
@@ -462,13 +557,14 @@ int main(int argc, char** argv) {
       json << ", \"" << name << "\": " << median(all, figure);
     }
     json << "}";
-    std::printf("%-9s %-18s %5d %7d %7d %10.1f %10.3f %9.2f %9.1f %9.1f %8.2f %8.2f\n",
+    std::printf("%-9s %-18s %5d %7d %7d %10.1f %10.3f %9.2f %9.1f %9.1f %8.2f %8.2f %9.1f %9.1f\n",
                 which.store.c_str(), which.side.c_str(), which.rows, which.writers,
                 which.compute_ms, median(all, &Figures::commits_per_second),
                 median(all, &Figures::conflicts_per_commit),
                 median(all, &Figures::computations_per_commit), median(all, &Figures::p50_ms),
                 median(all, &Figures::p99_ms), median(all, &Figures::database_cpu_ms),
-                median(all, &Figures::writer_cpu_ms));
+                median(all, &Figures::writer_cpu_ms), median(all, &Figures::others_per_second),
+                median(all, &Figures::others_p99_ms));
   }
   json << "\n]\n";
   return 0;
