@@ -91,7 +91,7 @@ class PostgresLock {
    public:
     LockTimeout(pqxx::connection& connection, long long milliseconds) : connection_(connection) {
       pqxx::nontransaction work(connection_);
-      before_ = work.exec1("SHOW lock_timeout")[0].as<std::string>();
+      before_ = work.exec("SHOW lock_timeout")[0][0].as<std::string>();
       set(work, std::to_string(milliseconds));
     }
     ~LockTimeout() {
