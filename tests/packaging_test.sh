@@ -5,11 +5,13 @@ set -euo pipefail
 source=$1 compiler=$2 kind=$3
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-shared=$([ "$kind" = shared ] && echo ON || echo OFF)
+# Static is what is built where nothing is said.
+wanted=()
+[ "$kind" = static ] || wanted=(-DBUILD_SHARED_LIBS=ON)
 
 configure() { cmake -G Ninja -DCMAKE_CXX_COMPILER="$compiler" "$@" >/dev/null; }
 
-configure -S "$source" -B "$work/build" -DBUILD_SHARED_LIBS="$shared" \
+configure -S "$source" -B "$work/build" "${wanted[@]}" \
   -DCMAKE_INSTALL_PREFIX="$work/prefix" -DMEMCACHEDLOCK_BUILD_TESTS=OFF \
   -DMEMCACHEDLOCK_BUILD_EXAMPLES=OFF
 cmake --build "$work/build" >/dev/null
