@@ -1,6 +1,7 @@
 // A transaction of a database, and the locks that must be held until it has ended.
 #pragma once
 
+#include <concepts>
 #include <functional>
 #include <string>
 #include <thread>
@@ -8,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "memcachedlock/detail/call_then.hpp"
 #include "memcachedlock/error.hpp"
 #include "memcachedlock/zlock.hpp"
 
@@ -121,15 +123,8 @@ auto run_transaction(Begin& begin, Body&& body, int max_attempts = 10)
     try {
       Transaction transaction(begin);
       try {
-        if constexpr (std::is_void_v<std::invoke_result_t<Body&, Transaction&>>) {
-          std::invoke(body, transaction);
-          transaction.commit();
-          return;
-        } else {
-          auto result = std::invoke(body, transaction);
-          transaction.commit();
-          return result;
-        }
+        return detail::call_then([&]() -> decltype(auto) { return std::invoke(body, transaction); },
+                                 [&] { transaction.commit(); });
       } catch (...) {
         if (detail::ConflictsOf<Transaction>::handling()) transaction.abort_for_retry();
         throw;

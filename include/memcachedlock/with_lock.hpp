@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "memcachedlock/client.hpp"
+#include "memcachedlock/detail/call_then.hpp"
 #include "memcachedlock/error.hpp"
 #include "memcachedlock/lock.hpp"
 #include "memcachedlock/options.hpp"
@@ -127,7 +128,6 @@ template <class AnyLock, class F, class... Args>
 auto run_held(AnyLock& lock, const std::string& key, F& callable, Args&&... args) ->
     typename ResultOf<F&, Args...>::type {
   std::unique_lock<AnyLock> held(lock, std::adopt_lock);
-  const auto done = [&] { release(*held.release(), key); };
   const Lease lease = [&] {
     if constexpr (Leased<AnyLock>) {
       return lock.lease();
@@ -135,19 +135,9 @@ auto run_held(AnyLock& lock, const std::string& key, F& callable, Args&&... args
       return Lease();
     }
   }();
-  using Result = typename ResultOf<F&, Args...>::type;
-  if constexpr (std::is_void_v<Result>) {
-    call(callable, lease, std::forward<Args>(args)...);
-    done();
-  } else {
-    decltype(auto) result = call(callable, lease, std::forward<Args>(args)...);
-    done();
-    if constexpr (std::is_reference_v<Result>) {
-      return static_cast<Result>(result);
-    } else {
-      return result;
-    }
-  }
+  return call_then(
+      [&]() -> decltype(auto) { return call(callable, lease, std::forward<Args>(args)...); },
+      [&] { release(*held.release(), key); });
 }
 
 /// The client of a wrapped callable: from the environment, at each call, where none is given.

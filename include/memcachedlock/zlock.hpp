@@ -11,6 +11,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "memcachedlock/detail/call_then.hpp"
 #include "memcachedlock/error.hpp"
 #include "memcachedlock/lock.hpp"
 
@@ -194,18 +195,8 @@ class ZLock : public BasicLock {
       keep(hand_over());
     };
     try {
-      if constexpr (std::is_void_v<std::invoke_result_t<Body&, const Lease&, bool>>) {
-        body(lease(), true);
-        hand_over_or_release();
-      } else {
-        decltype(auto) result = body(lease(), true);
-        hand_over_or_release();
-        if constexpr (std::is_reference_v<decltype(result)>) {
-          return static_cast<decltype(result)>(result);
-        } else {
-          return result;
-        }
-      }
+      return detail::call_then([&]() -> decltype(auto) { return body(lease(), true); },
+                               hand_over_or_release);
     } catch (...) {
       if (held.owns_lock() && detail::handling_any_of<ConflictErrors...>()) {
         held.release();
