@@ -12,7 +12,7 @@ need $build_packages memcached libgtest-dev libbenchmark-dev redis-server libhir
   libpqxx-dev gnuplot-nox jq
 cmake -S . -B build/benchmarks -G Ninja -DCMAKE_BUILD_TYPE=Release \
   -DMEMCACHEDLOCK_BUILD_BENCHMARKS=ON -DMEMCACHEDLOCK_BUILD_EXAMPLES=OFF >/dev/null
-cmake --build build/benchmarks --target uncontended_benchmark contended_benchmark
+cmake --build build/benchmarks --target uncontended_benchmark contended_benchmark scale_benchmark
 
 work=$(mktemp -d)
 pids=()
@@ -54,6 +54,7 @@ eventually "$bin/pg_isready" -h "$work/postgres"
 
 build/benchmarks/tests/benchmarks/uncontended_benchmark \
   --benchmark_out=build/benchmarks/uncontended.json
+build/benchmarks/tests/benchmarks/scale_benchmark build/benchmarks/scale.json
 contended=build/benchmarks/contended.json
 build/benchmarks/tests/benchmarks/contended_benchmark "$contended" "$@"
 
