@@ -215,7 +215,7 @@ Candidate::Attempt Candidate::judge(View view, Clock::time_point started) {
     }
     if (!queued_) may_have_landed_ = false;
     contended_ = true;
-    return Contended{{found->stamp, found->hold, place, local}};
+    return Contended{{found->stamp, found->hold, place, local, found->lease}};
   }
   throw ServerError(
       fmt::format("{} does not keep what it is given: is its memory full (-M)? Give it more (-m)",

@@ -18,10 +18,12 @@ using std::chrono::milliseconds;
 
 class Departure final : public Keeper::Task {
  public:
-  Departure(std::shared_ptr<Backend> backend, Key key, std::string token, milliseconds lease)
+  Departure(std::shared_ptr<Backend> backend, Key key, std::string token, milliseconds lease,
+            Arrival arrival)
       : backend_(std::move(backend)),
         key_(std::move(key)),
         token_(std::move(token)),
+        arrival_(arrival),
         until_(Clock::now() + 2 * lease + grace + ServerClock::longest_rounding +
                backend_->options().operation_timeout) {}
 
@@ -29,12 +31,17 @@ class Departure final : public Keeper::Task {
     Server& server = backend_->server_of(key_);
     try {
       if (Clock::now() >= server.resting_until()) {
-        if (take_out(server, key_, token_, server.read(key_, limit)) == Release::released) {
-          LocalQueue::wake(server, key_);  // to whom it looked like a holder of this process
-          return std::nullopt;
-        }
+        const auto view = server.read(key_, limit);
+        const auto outcome = take_out(server, key_, token_, view);
+        const bool done =
+            outcome == Release::released || (!outcome && arrival_ == Arrival::certain);
+        // To whom it looked like a holder of this process, who would wake him. An earlier try that
+        // was not answered may have done it.
+        if (done || std::exchange(unanswered_, false)) LocalQueue::wake(server, key_);
+        if (done) return std::nullopt;
       }
     } catch (const Error&) {
+      unanswered_ = true;
       server.rest(Clock::now() + rest_time);
     }
     pause_ = std::min(pause_ * 2, milliseconds(1'000));
@@ -48,8 +55,10 @@ class Departure final : public Keeper::Task {
   const std::shared_ptr<Backend> backend_;
   const Key key_;
   const std::string token_;
+  const Arrival arrival_;
   const Clock::time_point until_;
   milliseconds pause_ = first_pause;
+  bool unanswered_ = false;
 };
 
 /// Whether `found` is what became of `written`: held by one of those to whom it was left.
@@ -115,9 +124,9 @@ std::optional<Release> take_out(Server& server, const Key& key, const std::strin
 }
 
 void take_out_later(const std::shared_ptr<Backend>& backend, const Key& key,
-                    const std::string& token, milliseconds lease) {
+                    const std::string& token, milliseconds lease, Arrival arrival) {
   const auto now = Clock::now();
-  Keeper::instance().schedule(std::make_shared<Departure>(backend, key, token, lease),
+  Keeper::instance().schedule(std::make_shared<Departure>(backend, key, token, lease, arrival),
                               {now + Departure::first_pause, now + lease});
 }
 

@@ -32,10 +32,14 @@ Release take_out(Server& server, const Key& key, const std::string& token, Recor
 std::optional<Release> take_out(Server& server, const Key& key, const std::string& token,
                                 const View& view);
 
-/// The same in the background, for one who does not know what is there: an acquire that was not
-/// answered may have landed, and would keep others out for a whole lease. Tries until the item's
-/// lifetime is certainly over.
+/// Whether the token has been in the item. One that has is gone when it is not found any more; an
+/// acquire that was not answered may still land, and would keep others out for a whole lease.
+enum class Arrival { certain, uncertain };
+
+/// The same in the background, for one who was not answered. Tries until the item's lifetime is
+/// certainly over.
 void take_out_later(const std::shared_ptr<Backend>& backend, const Key& key,
-                    const std::string& token, std::chrono::milliseconds lease);
+                    const std::string& token, std::chrono::milliseconds lease,
+                    Arrival arrival = Arrival::uncertain);
 
 }  // namespace memcachedlock::detail

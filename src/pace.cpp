@@ -30,7 +30,7 @@ Pauses::Clock::duration Pauses::after(const Sight& sight) {
     last_stamp_ = sight.stamp;
     holder_since_ = now;
   }
-  if (sight.local) return longest_;
+  if (sight.local) return std::min<Clock::duration>(longest_, sight.lease);
   const Clock::duration hold = std::max(sight.hold, shortest);
   if (sight.place) {
     const Clock::duration left = holder_since_ + hold - now;

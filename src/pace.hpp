@@ -14,10 +14,11 @@ namespace memcachedlock::detail {
 
 /// What a candidate saw when another held the lock.
 struct Sight {
-  std::string stamp;                  ///< of the holder's last writing
-  std::chrono::microseconds hold{0};  ///< how long holders have lately kept it; 0: not known
-  std::optional<std::size_t> place;   ///< in the queue of fair candidates: how many are before
-  bool local = false;                 ///< held by this process, which wakes who waits in it
+  std::string stamp;                   ///< of the holder's last writing
+  std::chrono::microseconds hold{0};   ///< how long holders have lately kept it; 0: not known
+  std::optional<std::size_t> place;    ///< in the queue of fair candidates: how many are before
+  bool local = false;                  ///< held by this process, which wakes who waits in it
+  std::chrono::milliseconds lease{0};  ///< of the holder
 };
 
 /// The pauses of one wait.

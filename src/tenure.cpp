@@ -163,6 +163,8 @@ Release Tenure::release() {
     } catch (const Error& error) {
       outcome = Release::unavailable;
       trouble = error.what();
+      // Rather than at the end of its lease.
+      take_out_later(backend_, key_, token_, lease_, Arrival::certain);
     }
     if (!in_time || !was_held) outcome = Release::lost;
   }

@@ -212,6 +212,38 @@ TEST_P(Queue, AHandOverWithoutAnswerTakesNothingFromTheNext) {
   EXPECT_EQ(holder.release(), mcl::Release::unavailable);
 }
 
+// Fault: the release does not reach the server. Promise: it is freed as soon as it can be, and who
+// waits here, for a holder of this process to wake him, is told.
+TEST_P(Queue, AReleaseThatDidNotArriveIsMadeUpFor) {
+  FaultProxy proxy(server.port());
+  const auto mender = std::make_shared<Mender>(proxy);
+  options.operation_timeout = 1s;
+  options.observer = mender;
+  const mcl::MemcachedClient shared(proxy.address(), options);
+  mcl::Lock holder(shared, "key", {.timeout = 1h});
+  holder.lock();
+  const int before = commands();
+  std::jthread waiter([&] {
+    mcl::Lock lock(shared, "key", {.interval = 1h});
+    EXPECT_TRUE(lock.try_lock_for(60s));
+  });
+  ASSERT_TRUE(eventually([&] { return commands() >= before + 4; }));
+  proxy.arm({.fault = FaultProxy::Fault::hold_request});
+  EXPECT_EQ(holder.release(), mcl::Release::unavailable);
+}
+
+// A record of this process that nobody here knows of: what a release left behind.
+TEST_P(Queue, NobodyWaitsLongerThanALeaseForAHolderThatHasGone) {
+  mcl::Lock holder(client(), "key", {.timeout = 1s});
+  holder.lock();
+  const std::string record = server.get("memcachedlock:key");
+  EXPECT_EQ(holder.release(), mcl::Release::released);
+  server.ask("set memcachedlock:key 0 2 " + std::to_string(record.size()) + "\r\n" + record,
+             "\r\n");
+  mcl::Lock next(client(), "key", {.interval = 1h});
+  EXPECT_TRUE(next.try_lock_for(60s));
+}
+
 TEST_P(Queue, ACohortGivesWay) {
   Shared<std::atomic<int>> taken;
   Shared<std::atomic<bool>> done;

@@ -34,7 +34,8 @@ struct MEMCACHEDLOCK_EXPORT FencingToken {
 enum class Release {
   released,    ///< the lock was ours until now and is free
   lost,        ///< the lease had ended or was taken away before; another holder was left alone
-  unavailable  ///< the server did not answer; the lock frees itself when its lease has run out
+  unavailable  ///< the server did not answer; the lock is freed in the background when it does
+               ///< again, and frees itself when its lease has run out
 };
 
 /// What the code under a lock may ask about it. Copies refer to the same holding and may be used
