@@ -101,7 +101,7 @@ LocalQueue::Place::Place(const Server& server, Candidate& candidate)
   if (!queue) queue = std::make_shared<LocalQueue>();
   queue_ = queue;
   const MutexLock queue_lock(queue_->mutex_);
-  place_ = queue_->entries_.insert(queue_->entries_.end(), entry_.get());
+  position_ = queue_->entries_.insert(queue_->entries_.end(), entry_.get());
   wakes_seen_ = queue_->wakes_;
   queues.waiting.fetch_add(1);
 }
@@ -114,7 +114,7 @@ LocalQueue::Place::~Place() {
     Queues::Shard& shard = queues.shard(name_);
     const MutexLock lock(shard.mutex);
     const MutexLock queue_lock(queue_->mutex_);
-    queue_->entries_.erase(place_);
+    queue_->entries_.erase(position_);
     queues.waiting.fetch_sub(1);
     if (queue_->entries_.empty()) {
       shard.by_name.erase(name_);

@@ -73,7 +73,7 @@ class LocalQueue::Place {
   std::shared_ptr<LocalQueue> queue_;
   const std::string name_;
   const std::unique_ptr<Entry> entry_;
-  std::list<Entry*>::iterator place_;  // guarded by the queue's mutex
+  std::list<Entry*>::iterator position_;  // guarded by the queue's mutex
   unsigned wakes_seen_ = 0;
 };
 

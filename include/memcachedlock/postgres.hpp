@@ -1,6 +1,6 @@
 // PostgreSQL through libpqxx: which of its errors are a conflict, transactions that keep locks
-// until their end, and a fence in the database. Needs libpqxx (6.4 or later), and nobody who does
-// not include it. Writers in front of it, for example:
+// until their end, and a fence in the database. Needs libpqxx (tried with 6.4); who does not
+// include it needs nothing. Writers in front of it, for example:
 //
 //   auto write = with_zlock<PostgresConflict>(client, key_of_page, [&](const Page& page) {
 //     pqxx::transaction<pqxx::serializable> work(connection);
@@ -38,8 +38,7 @@ inline constexpr const char* postgres_fence_table =
 /// Within `work`, before its writes: lets nobody commit after a later holder of `key`. One
 /// statement. Throws LeaseLost when one has written already; `work` must then be aborted. Two
 /// holders who are here at once conflict, and one of them gets a PostgresConflict. A token of
-/// nobody
-/// ({0, 0}, as code that runs unlocked has it) is let through: then only the database's own
+/// nobody ({0, 0}, as code that runs unlocked has it) is let through: then only the database's own
 /// transactions protect the data.
 ///
 /// Where a row has one writer's key, a column of its own is cheaper, and needs no other table:

@@ -22,7 +22,7 @@ namespace memcachedlock {
 ///
 /// The lock's number is PostgreSQL's 64-bit hash of the key: two keys that share one, if that
 /// should happen, wait for each other. Each call is one statement; a timed one that has to wait is
-/// three. All but unlock() throw what libpqxx does.
+/// five, as it sets lock_timeout and puts it back. All but unlock() throw what libpqxx does.
 class PostgresLock {
  public:
   /// Asks nothing.

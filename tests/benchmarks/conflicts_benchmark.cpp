@@ -1,9 +1,10 @@
 // conflicts_benchmark FILE [ROUNDS [MILLISECONDS]]: processes that read a row, compute, and write
 // it, in a private PostgreSQL and in a SQLite file, with optimistic concurrency alone, behind a
 // ZLock, and with the database's own locks. All sides take turns in each round; FILE gets the
-// medians of the rounds as JSON. STORES, ROWS, WRITERS, COMPUTE_MS and SIDES are lists that choose
-// from the cases. "Computing" is a sleep, as for somebody who asks other services: with real
-// computing the optimistic writers would also take each other's processors.
+// medians of the rounds as JSON. In the store "pool", all writers are threads of one process that
+// has only 8 connections; most write one row, and 8 others a row each. STORES, ROWS, WRITERS,
+// COMPUTE_MS and SIDES are lists that choose from the cases. Computing takes that much time of a
+// processor.
 #include <sqlite3.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
