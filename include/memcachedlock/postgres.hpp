@@ -14,6 +14,7 @@
 #include <pqxx/pqxx>
 #include <string>
 
+#include "memcachedlock/detail/fence.hpp"
 #include "memcachedlock/lease.hpp"
 #include "memcachedlock/transaction.hpp"
 #include "memcachedlock/zlock.hpp"
@@ -49,10 +50,7 @@ inline constexpr const char* postgres_fence_table =
 inline void fence(pqxx::transaction_base& work, const std::string& key, const FencingToken& token) {
   if (!token) return;
   const std::string text = token.to_string();
-  const pqxx::result done = work.exec_params(
-      "INSERT INTO memcachedlock_fence AS kept (key, token) VALUES ($1, $2)"
-      " ON CONFLICT (key) DO UPDATE SET token = excluded.token WHERE kept.token <= excluded.token",
-      key, text);
+  const pqxx::result done = work.exec_params(detail::fence_statement, key, text);
   if (done.affected_rows() == 1) return;
   detail::refuse_late_writer(key, text);
 }

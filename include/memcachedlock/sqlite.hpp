@@ -10,6 +10,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "memcachedlock/detail/fence.hpp"
 #include "memcachedlock/lease.hpp"
 #include "memcachedlock/transaction.hpp"
 
@@ -95,11 +96,7 @@ inline void fence(sqlite3* database, const std::string& key, const FencingToken&
   const std::string text = token.to_string();
   sqlite3_stmt* statement = nullptr;
   check_sqlite(database,
-               sqlite3_prepare_v2(database,
-                                  "INSERT INTO memcachedlock_fence AS kept (key, token)"
-                                  " VALUES (?, ?) ON CONFLICT (key) DO UPDATE"
-                                  " SET token = excluded.token WHERE kept.token <= excluded.token",
-                                  -1, &statement, nullptr));
+               sqlite3_prepare_v2(database, detail::fence_statement, -1, &statement, nullptr));
   const std::unique_ptr<sqlite3_stmt, int (*)(sqlite3_stmt*)> owner(statement, sqlite3_finalize);
   const auto bind = [&](int place, const std::string& value) {
     check_sqlite(database, sqlite3_bind_text64(statement, place, value.data(), value.size(),

@@ -45,7 +45,7 @@ class LockedTransaction {
     try {
       transaction_.commit();
     } catch (...) {
-      locks_.end(detail::handling_any_of<ConflictErrors...>());
+      locks_.end(handling_conflict());
       throw;
     }
     locks_.end(false);
@@ -54,6 +54,11 @@ class LockedTransaction {
   void abort() { abort(false); }
   /// Where what was done in it has met a conflict: the locks are kept reserved.
   void abort_for_retry() { abort(true); }
+
+  /// In a catch block: whether what was caught is a conflict.
+  [[nodiscard]] static bool handling_conflict() {
+    return detail::handling_any_of<ConflictErrors...>();
+  }
 
  private:
   struct Locks {
@@ -87,24 +92,6 @@ class LockedTransaction {
   Tx transaction_;
 };
 
-namespace detail {
-
-template <class Transaction>
-struct ConflictsOf;
-template <class Tx, class... ConflictErrors>
-struct ConflictsOf<LockedTransaction<Tx, ConflictErrors...>> {
-  static bool handling() { return handling_any_of<ConflictErrors...>(); }
-};
-
-[[noreturn]] inline void refuse_late_writer(const std::string& key, const std::string& token) {
-  throw LeaseLost("a later holder of \"" + key +
-                      "\" has written already, so what was done under token " + token +
-                      " is refused; abort the transaction and begin anew",
-                  key);
-}
-
-}  // namespace detail
-
 /// Begins a `Transaction` (a LockedTransaction) with `begin`, its constructor's only argument;
 /// calls `body(transaction)` and commits. On conflict all of it again, in a fresh transaction,
 /// after a short pause with jitter; the last conflict leaves after `max_attempts` (at least 1, else
@@ -126,11 +113,11 @@ auto run_transaction(Begin& begin, Body&& body, int max_attempts = 10)
         return detail::call_then([&]() -> decltype(auto) { return std::invoke(body, transaction); },
                                  [&] { transaction.commit(); });
       } catch (...) {
-        if (detail::ConflictsOf<Transaction>::handling()) transaction.abort_for_retry();
+        if (Transaction::handling_conflict()) transaction.abort_for_retry();
         throw;
       }
     } catch (...) {
-      if (attempt >= max_attempts || !detail::ConflictsOf<Transaction>::handling()) throw;
+      if (attempt >= max_attempts || !Transaction::handling_conflict()) throw;
     }
     std::this_thread::sleep_for(detail::retry_pause(attempt));
   }
