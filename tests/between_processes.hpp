@@ -37,7 +37,8 @@ class Shared {
   ~Shared() { munmap(value_, sizeof(T)); }
   Shared(const Shared&) = delete;
   Shared& operator=(const Shared&) = delete;
-  T* operator->() { return value_; }
+  T& operator*() const { return *value_; }
+  T* operator->() const { return value_; }
 
  private:
   T* value_;

@@ -12,6 +12,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <sstream>
 #include <stdexcept>
 #include <utility>
@@ -44,35 +45,28 @@ const passwd* other_user() {
 
 LocalPostgres::LocalPostgres(std::string arguments)
     : arguments_(std::move(arguments)), programs_(newest_programs()) {
-  std::string name = "/tmp/memcachedlock-postgres-XXXXXX";
-  if (mkdtemp(name.data()) == nullptr) throw std::runtime_error("no directory for PostgreSQL");
-  directory_ = name;
   if (const passwd* user = other_user();
-      user != nullptr && chown(name.c_str(), user->pw_uid, user->pw_gid) != 0) {
-    throw std::runtime_error("cannot give " + name + " to the user postgres");
+      user != nullptr && chown(directory_.path().c_str(), user->pw_uid, user->pw_gid) != 0) {
+    throw std::runtime_error("cannot give " + directory_.path() + " to the user postgres");
   }
-  if (!ended_well(run("initdb", "-D " + directory_ + "/data -A trust -U test --no-sync"))) {
-    throw std::runtime_error("initdb failed: see " + directory_ + "/log");
+  if (!ended_well(run("initdb", "-D " + directory_.path() + "/data -A trust -U test --no-sync"))) {
+    throw std::runtime_error("initdb failed: " + log());
   }
   start();
 }
 
-LocalPostgres::~LocalPostgres() {
-  kill();
-  std::error_code ignored;
-  fs::remove_all(directory_, ignored);
-}
+LocalPostgres::~LocalPostgres() { kill(); }
 
 std::string LocalPostgres::address() const {
-  return "host=" + directory_ + " user=test dbname=postgres connect_timeout=10";
+  return "host=" + directory_.path() + " user=test dbname=postgres connect_timeout=10";
 }
 
 void LocalPostgres::start() {
-  pid_ = run("postgres", "-D " + directory_ + "/data -k " + directory_ +
+  pid_ = run("postgres", "-D " + directory_.path() + "/data -k " + directory_.path() +
                              " -c listen_addresses= -c max_connections=200 " + arguments_);
-  const bool up =
-      eventually([&] { return ended_well(run("pg_isready", "-q -h " + directory_ + " -U test")); });
-  if (!up) throw std::runtime_error("PostgreSQL did not start: see " + directory_ + "/log");
+  const bool up = eventually(
+      [&] { return ended_well(run("pg_isready", "-q -h " + directory_.path() + " -U test")); });
+  if (!up) throw std::runtime_error("PostgreSQL did not start: " + log());
 }
 
 void LocalPostgres::kill() {
@@ -80,6 +74,11 @@ void LocalPostgres::kill() {
   ::kill(pid_, SIGQUIT);  // at once, without tidying up
   waitpid(pid_, nullptr, 0);
   pid_ = -1;
+}
+
+std::string LocalPostgres::log() const {
+  std::ifstream file(directory_.path() + "/log");
+  return {std::istreambuf_iterator<char>(file), {}};
 }
 
 pid_t LocalPostgres::run(const std::string& program, const std::string& arguments) const {
@@ -90,7 +89,7 @@ pid_t LocalPostgres::run(const std::string& program, const std::string& argument
   for (std::string& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
   const passwd* user = other_user();
-  const std::string log = directory_ + "/log";
+  const std::string log = directory_.path() + "/log";
 
   const pid_t parent = getpid();
   const pid_t child = fork();
@@ -105,7 +104,7 @@ pid_t LocalPostgres::run(const std::string& program, const std::string& argument
   }
   // After setuid, which clears it. SIGQUIT, so that its children end too.
   if (prctl(PR_SET_PDEATHSIG, SIGQUIT) != 0 || getppid() != parent) _exit(127);
-  if (chdir(directory_.c_str()) != 0) _exit(125);
+  if (chdir(directory_.path().c_str()) != 0) _exit(125);
   execv(argv[0], argv.data());
   _exit(127);
 }

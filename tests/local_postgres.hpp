@@ -6,6 +6,8 @@
 
 #include <string>
 
+#include "temporary_directory.hpp"
+
 class LocalPostgres {
  public:
   /// `arguments` are for the server; by default it need not survive a crash of the machine.
@@ -27,8 +29,11 @@ class LocalPostgres {
   /// Forks; in the child, becomes the user that PostgreSQL is to run as.
   [[nodiscard]] pid_t run(const std::string& program, const std::string& arguments) const;
 
+  /// What its programs have said.
+  [[nodiscard]] std::string log() const;
+
   const std::string arguments_;
-  std::string directory_;
+  const TemporaryDirectory directory_;
   std::string programs_;
   pid_t pid_ = -1;
 };

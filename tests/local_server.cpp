@@ -59,11 +59,7 @@ bool ended_well(pid_t child) {
 
 LocalServer::LocalServer(std::vector<std::string> arguments, Listen listen)
     : arguments_(std::move(arguments)), listen_(listen) {
-  if (listen_ == Listen::unix_socket) {
-    std::string name = "/tmp/memcachedlock-test-XXXXXX";
-    if (mkdtemp(name.data()) == nullptr) throw std::runtime_error("no directory for a socket");
-    directory_ = name;
-  }
+  if (listen_ == Listen::unix_socket) directory_.emplace();
   // Between the choice of a port and memcached's bind, another may take it: then another port.
   for (int tries = 0; tries < 10; ++tries) {
     if (listen_ == Listen::tcp) port_ = free_port();
@@ -76,16 +72,11 @@ LocalServer::LocalServer(std::vector<std::string> arguments, Listen listen)
   }
 }
 
-LocalServer::~LocalServer() {
-  stop();
-  if (!directory_.empty()) {
-    unlink((directory_ + "/m.sock").c_str());
-    rmdir(directory_.c_str());
-  }
-}
+LocalServer::~LocalServer() { stop(); }
 
 std::string LocalServer::address() const {
-  return listen_ == Listen::tcp ? "127.0.0.1:" + std::to_string(port_) : directory_ + "/m.sock";
+  return listen_ == Listen::tcp ? "127.0.0.1:" + std::to_string(port_)
+                                : directory_->path() + "/m.sock";
 }
 
 void LocalServer::start() {
@@ -167,6 +158,16 @@ std::string LocalServer::ask(const std::string& command, const std::string& end)
   }
   close(fd);
   return answer;
+}
+
+long LocalServer::counted(std::initializer_list<std::string_view> figures) const {
+  const std::string stats = ask("stats", "END\r\n");
+  long sum = 0;
+  for (const std::string_view figure : figures) {
+    const std::string start = "STAT " + std::string(figure) + ' ';
+    sum += std::stol(stats.substr(stats.find(start) + start.size()));
+  }
+  return sum;
 }
 
 std::string LocalServer::get(const std::string& item) const {

@@ -5,8 +5,13 @@
 
 #include <chrono>
 #include <functional>
+#include <initializer_list>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
+
+#include "temporary_directory.hpp"
 
 /// Starts memcached in the constructor and ends it, by its own pid, in the destructor.
 class LocalServer {
@@ -29,6 +34,8 @@ class LocalServer {
 
   /// One command in the text protocol on a connection of its own; the answer up to `end`.
   std::string ask(const std::string& command, const std::string& end = "\r\n") const;
+  /// The sum of these figures of `stats`.
+  [[nodiscard]] long counted(std::initializer_list<std::string_view> figures) const;
   /// What `get` finds, or "".
   [[nodiscard]] std::string get(const std::string& item) const;
 
@@ -38,7 +45,7 @@ class LocalServer {
   std::vector<std::string> arguments_;
   Listen listen_;
   int port_ = 0;
-  std::string directory_;
+  std::optional<TemporaryDirectory> directory_;
   pid_t pid_ = -1;
 };
 

@@ -1,6 +1,5 @@
 // Lock: acquire, release, lease, fencing token, waiting.
 #include <gtest/gtest.h>
-#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -10,6 +9,7 @@
 #include <system_error>
 #include <thread>
 
+#include "between_processes.hpp"
 #include "local_server.hpp"
 #include "memcachedlock/memcachedlock.hpp"
 #include "recorder.hpp"
@@ -236,8 +236,7 @@ TEST_P(EveryLock, MovingKeepsTheHolding) {
 TEST_P(EveryLock, ExcludesProcesses) {
   constexpr int processes = 4;
   constexpr int rounds = 100;
-  auto* shared = static_cast<int*>(
-      mmap(nullptr, sizeof(int), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+  const Shared<int> shared;
   *shared = 0;
   std::vector<pid_t> children;
   for (int i = 0; i < processes; ++i) {
@@ -245,7 +244,7 @@ TEST_P(EveryLock, ExcludesProcesses) {
       mcl::Lock lock(client(), "counter", {.interval = 5ms});
       for (int round = 0; round < rounds; ++round) {
         const std::lock_guard guard(lock);
-        volatile int* counter = shared;
+        volatile int* counter = &*shared;
         const int before = *counter;
         std::this_thread::yield();
         *counter = before + 1;
@@ -255,7 +254,6 @@ TEST_P(EveryLock, ExcludesProcesses) {
   }
   for (const pid_t child : children) EXPECT_TRUE(ended_well(child));
   EXPECT_EQ(*shared, processes * rounds);
-  munmap(shared, sizeof(int));
 }
 
 TEST_P(EveryLock, AForkedChildHoldsNothing) {

@@ -7,6 +7,7 @@
 
 #include "local_server.hpp"
 #include "memcachedlock/memcachedlock.hpp"
+#include "temporary_directory.hpp"
 
 namespace mcl = memcachedlock;
 using namespace std::chrono_literals;
@@ -49,28 +50,21 @@ TEST(Processes, EightTimesTwoHundredWritesOfOneFileLoseNone) {
 class Sasl : public testing::Test {
  protected:
   Sasl() {
-    if (mkdtemp(directory.data()) == nullptr) throw std::runtime_error("no directory");
-    const std::string database = directory + "/sasldb";
-    std::ofstream(directory + "/memcached.conf")
+    const std::string database = directory.path() + "/sasldb";
+    std::ofstream(directory.path() + "/memcached.conf")
         << "mech_list: plain\npwcheck_method: auxprop\nauxprop_plugin: sasldb\nsasldb_path: "
         << database << "\n";
     const std::string command =
         "echo secret | saslpasswd2 -p -c -a memcached -u local -f " + database + " locker";
     if (std::system(command.c_str()) != 0) throw std::runtime_error("saslpasswd2 failed");
-    setenv("SASL_CONF_PATH", directory.c_str(), 1);
+    setenv("SASL_CONF_PATH", directory.path().c_str(), 1);
     server.emplace(std::vector<std::string>{"-S"});
     unsetenv("SASL_CONF_PATH");
     options.protocol = mcl::Protocol::binary;
     options.sasl_user = "locker@local";
     options.sasl_password = "secret";
   }
-  ~Sasl() override {
-    server.reset();
-    unlink((directory + "/sasldb").c_str());
-    unlink((directory + "/memcached.conf").c_str());
-    rmdir(directory.c_str());
-  }
-  std::string directory = "/tmp/memcachedlock-sasl-XXXXXX";
+  const TemporaryDirectory directory;
   std::optional<LocalServer> server;
   mcl::ClientOptions options;
 };

@@ -42,14 +42,7 @@ class Queue : public testing::TestWithParam<mcl::Protocol> {
   bool wait_for_contended(int count) const {
     return eventually([&] { return recorder->count(mcl::EventKind::contended) >= count; });
   }
-  [[nodiscard]] int commands() const {
-    const std::string stats = server.ask("stats", "END\r\n");
-    int sum = 0;
-    for (const std::string name : {"cmd_get", "cmd_set"}) {
-      sum += std::stoi(stats.substr(stats.find("STAT " + name + " ") + name.size() + 6));
-    }
-    return sum;
-  }
+  [[nodiscard]] long commands() const { return server.counted({"cmd_get", "cmd_set"}); }
   LocalServer server;
   mcl::ClientOptions options;
   mcl::LockOptions fair;
@@ -74,7 +67,7 @@ TEST_P(Queue, ThreadsComeInTheirOrderAndOnlyOneAsks) {
     });
     ASSERT_TRUE(wait_for_contended(i + 1));
   }
-  const int before = commands();
+  const long before = commands();
   EXPECT_EQ(holder.release(), mcl::Release::released);
   waiters.clear();
   EXPECT_TRUE(std::is_sorted(order.begin(), order.end()));
@@ -194,7 +187,7 @@ TEST_P(Queue, AHandOverWithoutAnswerTakesNothingFromTheNext) {
   const mcl::MemcachedClient shared(proxy.address(), options);
   mcl::Lock holder(shared, "key");
   holder.lock();
-  const int before = commands();
+  const long before = commands();
   std::jthread waiter([&] {
     mcl::Lock lock(shared, "key", {.interval = 1h});
     lock.lock();
@@ -222,7 +215,7 @@ TEST_P(Queue, AReleaseThatDidNotArriveIsMadeUpFor) {
   const mcl::MemcachedClient shared(proxy.address(), options);
   mcl::Lock holder(shared, "key", {.timeout = 1h});
   holder.lock();
-  const int before = commands();
+  const long before = commands();
   std::jthread waiter([&] {
     mcl::Lock lock(shared, "key", {.interval = 1h});
     EXPECT_TRUE(lock.try_lock_for(60s));

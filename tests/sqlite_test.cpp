@@ -2,10 +2,8 @@
 #include "memcachedlock/sqlite.hpp"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <atomic>
-#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
@@ -15,43 +13,24 @@
 #include "local_server.hpp"
 #include "memcachedlock/memcachedlock.hpp"
 #include "recorder.hpp"
+#include "sqlite_file.hpp"
+#include "temporary_directory.hpp"
 
 namespace mcl = memcachedlock;
 using namespace std::chrono_literals;
 
 namespace {
 
-class Database {
+class Database : public SqliteFile {
  public:
-  explicit Database(const std::string& file) {
-    mcl::check_sqlite(database_, sqlite3_open(file.c_str(), &database_));
-    sqlite3_busy_timeout(database_, 60'000);
-  }
-  ~Database() { sqlite3_close(database_); }
-  Database(const Database&) = delete;
-  Database& operator=(const Database&) = delete;
-
-  sqlite3* get() { return database_; }
-  void run(const std::string& sql) {
-    mcl::check_sqlite(database_, sqlite3_exec(database_, sql.c_str(), nullptr, nullptr, nullptr));
-  }
-  int value() {
-    sqlite3_stmt* statement = nullptr;
-    mcl::check_sqlite(database_, sqlite3_prepare_v2(database_, "SELECT value FROM counter", -1,
-                                                    &statement, nullptr));
-    const std::unique_ptr<sqlite3_stmt, int (*)(sqlite3_stmt*)> owner(statement, sqlite3_finalize);
-    mcl::check_sqlite(database_, sqlite3_step(statement));
-    return sqlite3_column_int(statement, 0);
-  }
+  using SqliteFile::SqliteFile;
+  int value() { return number("SELECT value FROM counter"); }
   void write(int value) { run("UPDATE counter SET value = " + std::to_string(value)); }
   void add_one() {
-    mcl::SqliteTransaction transaction(database_);
+    mcl::SqliteTransaction transaction(get());
     write(value() + 1);
     transaction.commit();
   }
-
- private:
-  sqlite3* database_ = nullptr;
 };
 
 class Sqlite : public testing::Test {
@@ -60,17 +39,13 @@ class Sqlite : public testing::Test {
     mcl::ClientOptions options;
     options.observer = recorder;
     client.emplace(server.address(), options);
-    std::string name = "/tmp/memcachedlock-sqlite-XXXXXX";
-    if (mkdtemp(name.data()) == nullptr) throw std::runtime_error("no directory");
-    directory = name;
     Database database(file());
     database.run("PRAGMA journal_mode = WAL");
     database.run("CREATE TABLE counter (value INT); INSERT INTO counter VALUES (0)");
     database.run(mcl::sqlite_fence_table);
   }
-  ~Sqlite() override { std::filesystem::remove_all(directory); }
 
-  [[nodiscard]] std::string file() const { return directory + "/database"; }
+  [[nodiscard]] std::string file() const { return directory.path() + "/database"; }
   /// Another connection is faster, between our read and our write.
   void interfere() const {
     Database other(file());
@@ -81,7 +56,7 @@ class Sqlite : public testing::Test {
   LocalServer server;
   std::shared_ptr<Recorder> recorder = std::make_shared<Recorder>();
   std::optional<mcl::MemcachedClient> client;
-  std::string directory;
+  TemporaryDirectory directory;
   static std::string key() { return "counter"; }
 };
 

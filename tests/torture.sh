@@ -3,14 +3,9 @@
 # Builds what it needs. A failure can be tried again with the seed that is printed, though not its
 # timing; the histories of the workers are kept then.
 set -euo pipefail
-seconds=${1:?usage: torture.sh SECONDS [SEED]}
-seed=${2:-$(($(od -An -N2 -tu2 /dev/urandom)))}
-cd "$(dirname "$0")/.."
-source tests/need.sh
-# shellcheck disable=SC2086  # words
-need $build_packages $test_packages
-cmake --preset release >/dev/null
-cmake --build --preset release --target torture >/dev/null
+# shellcheck source=tests/torture/prepare.sh
+source "$(dirname "$0")/torture/prepare.sh"
+prepare torture
 histories=$(mktemp -d)
 if build/release/tests/torture "$seconds" "$seed" "$histories"; then
   rm -rf "$histories"

@@ -5,26 +5,23 @@
 // has only 8 connections; most write one row, and 8 others a row each. STORES, ROWS, WRITERS,
 // COMPUTE_MS and SIDES are lists that choose from the cases. Computing takes that much time of a
 // processor.
-#include <sqlite3.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
-#include <filesystem>
 #include <fstream>
 #include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
-#include <new>
 #include <pqxx/pqxx>
 #include <random>
 #include <sstream>
@@ -33,11 +30,15 @@
 #include <thread>
 #include <vector>
 
+#include "between_processes.hpp"
 #include "local_postgres.hpp"
 #include "local_server.hpp"
+#include "measure.hpp"
 #include "memcachedlock/memcachedlock.hpp"
 #include "memcachedlock/postgres.hpp"
 #include "memcachedlock/sqlite.hpp"
+#include "sqlite_file.hpp"
+#include "temporary_directory.hpp"
 
 namespace {
 
@@ -74,7 +75,8 @@ double cpu_of_this_thread() {
 /// Writes a row until that is committed. Used by one process.
 class Writer {
  public:
-  Writer(const Case& which, Tally& tally) : case_(which), tally_(tally) {}
+  Writer(const Case& which, Tally& tally, mcl::MemcachedClient client)
+      : case_(which), tally_(tally), client_(std::move(client)) {}
   virtual ~Writer() = default;
   Writer(const Writer&) = delete;
   Writer& operator=(const Writer&) = delete;
@@ -103,7 +105,7 @@ class Writer {
       options.max_attempts = 1'000'000;
       options.fair = case_.side == "zlock-fair";
       mcl::with_zlock<Conflict>(
-          *client_, [&] { return std::to_string(row); }, counted, options)();
+          client_, [&] { return std::to_string(row); }, counted, options)();
       return;
     }
     for (int tries = 1;; ++tries) {
@@ -121,12 +123,9 @@ class Writer {
 
   const Case case_;
 
- public:
-  void use(const mcl::MemcachedClient& client) { client_.emplace(client); }
-
  private:
   Tally& tally_;
-  std::optional<mcl::MemcachedClient> client_;
+  const mcl::MemcachedClient client_;
 };
 
 /// Connections to PostgreSQL, each lent to one thread at a time.
@@ -166,8 +165,9 @@ class Connections {
 
 class PostgresWriter final : public Writer {
  public:
-  PostgresWriter(const Case& which, Tally& tally, std::shared_ptr<Connections> connections)
-      : Writer(which, tally), connections_(std::move(connections)) {}
+  PostgresWriter(const Case& which, Tally& tally, const mcl::MemcachedClient& client,
+                 std::shared_ptr<Connections> connections)
+      : Writer(which, tally, client), connections_(std::move(connections)) {}
   void write(int row) override {
     write_by<mcl::PostgresConflict>(row, [&] {
       // The database's own locks are taken by transactions that see what came before.
@@ -197,20 +197,19 @@ class PostgresWriter final : public Writer {
 
 class SqliteWriter final : public Writer {
  public:
-  SqliteWriter(const Case& which, Tally& tally, const std::string& file) : Writer(which, tally) {
-    mcl::check_sqlite(database_, sqlite3_open(file.c_str(), &database_));
-    sqlite3_busy_timeout(database_, 60'000);
-    run("PRAGMA synchronous = NORMAL");
+  SqliteWriter(const Case& which, Tally& tally, const mcl::MemcachedClient& client,
+               const std::string& file)
+      : Writer(which, tally, client), file_(file) {
+    file_.run("PRAGMA synchronous = NORMAL");
   }
-  ~SqliteWriter() override { sqlite3_close(database_); }
   void write(int row) override {
     write_by<mcl::SqliteConflict>(row, [&] {
       if (case_.side == "begin-immediate") {
-        run("BEGIN IMMEDIATE");
+        file_.run("BEGIN IMMEDIATE");
         read_and_write(row);
-        run("COMMIT");
+        file_.run("COMMIT");
       } else {
-        mcl::SqliteTransaction transaction(database_);
+        mcl::SqliteTransaction transaction(file_.get());
         read_and_write(row);
         transaction.commit();
       }
@@ -218,23 +217,13 @@ class SqliteWriter final : public Writer {
   }
 
  private:
-  void run(const std::string& sql) {
-    mcl::check_sqlite(database_, sqlite3_exec(database_, sql.c_str(), nullptr, nullptr, nullptr));
-  }
   void read_and_write(int row) {
-    int before = 0;
     const std::string where = " WHERE id = " + std::to_string(row);
-    mcl::check_sqlite(database_, sqlite3_exec(
-                                     database_, ("SELECT value FROM pages" + where).c_str(),
-                                     [](void* value, int, char** columns, char**) {
-                                       *static_cast<int*>(value) = std::atoi(columns[0]);
-                                       return 0;
-                                     },
-                                     &before, nullptr));
+    const int before = file_.number("SELECT value FROM pages" + where);
     compute();
-    run("UPDATE pages SET value = " + std::to_string(before + 1) + where);
+    file_.run("UPDATE pages SET value = " + std::to_string(before + 1) + where);
   }
-  sqlite3* database_ = nullptr;
+  SqliteFile file_;
 };
 
 struct Figures {
@@ -249,12 +238,8 @@ struct Figures {
   double others_p99_ms = 0;
 };
 
-double seconds(const timeval& time) {
-  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6;
-}
-
 /// Processor time of a server and of those of its children that have ended.
-double cpu_seconds(pid_t pid) {
+double cpu_seconds_of(pid_t pid) {
   std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
   const std::string text((std::istreambuf_iterator<char>(file)), {});
   std::istringstream words(text.substr(text.rfind(')') + 2));
@@ -284,46 +269,30 @@ class Stores {
                 std::to_string(rows_made - 1) + ") i");
       work.commit();
     }
-    std::string name = "/tmp/memcachedlock-benchmark-XXXXXX";
-    if (mkdtemp(name.data()) == nullptr) throw std::runtime_error("no directory");
-    directory_ = name;
-    sqlite3* database = nullptr;
-    mcl::check_sqlite(database, sqlite3_open(sqlite_file().c_str(), &database));
-    mcl::check_sqlite(database,
-                      sqlite3_exec(database,
-                                   "PRAGMA journal_mode = WAL;"
-                                   "CREATE TABLE pages (id INTEGER PRIMARY KEY, value INT);"
-                                   "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1"
-                                   " FROM n WHERE i < 999)"
-                                   "INSERT INTO pages SELECT i, 0 FROM n",
-                                   nullptr, nullptr, nullptr));
-    sqlite3_close(database);
-  }
-  ~Stores() {
-    std::error_code ignored;
-    std::filesystem::remove_all(directory_, ignored);
+    SqliteFile file(sqlite_file());
+    file.run(
+        "PRAGMA journal_mode = WAL;"
+        "CREATE TABLE pages (id INTEGER PRIMARY KEY, value INT);"
+        "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < " +
+        std::to_string(rows_made) + ") INSERT INTO pages SELECT i, 0 FROM n");
   }
   Stores(const Stores&) = delete;
   Stores& operator=(const Stores&) = delete;
 
   [[nodiscard]] std::unique_ptr<Writer> writer(const Case& which, Tally& tally,
                                                std::shared_ptr<Connections> connections) const {
-    std::unique_ptr<Writer> made;
     if (which.store == "sqlite") {
-      made = std::make_unique<SqliteWriter>(which, tally, sqlite_file());
-    } else {
-      made = std::make_unique<PostgresWriter>(which, tally, std::move(connections));
+      return std::make_unique<SqliteWriter>(which, tally, client(), sqlite_file());
     }
-    made->use(client());
-    return made;
+    return std::make_unique<PostgresWriter>(which, tally, client(), std::move(connections));
   }
   [[nodiscard]] std::shared_ptr<Connections> connections(int count) const {
     return std::make_shared<Connections>(postgres_.address(), count);
   }
-  [[nodiscard]] double cpu_of_postgres() const { return cpu_seconds(postgres_.pid()); }
+  [[nodiscard]] double cpu_of_postgres() const { return cpu_seconds_of(postgres_.pid()); }
 
  private:
-  [[nodiscard]] std::string sqlite_file() const { return directory_ + "/database"; }
+  [[nodiscard]] std::string sqlite_file() const { return directory_.path() + "/database"; }
   /// Of this process.
   [[nodiscard]] mcl::MemcachedClient client() const {
     static const mcl::MemcachedClient one(memcached_.address());
@@ -331,7 +300,7 @@ class Stores {
   }
   LocalServer memcached_;
   LocalPostgres postgres_;
-  std::string directory_;
+  TemporaryDirectory directory_;
 };
 
 /// The first rows much more often than the last: by Zipf's law.
@@ -346,24 +315,16 @@ struct Arena {
   std::atomic<int> ready{0};
   std::atomic<bool> go{false};
   std::atomic<bool> stop{false};
+  static constexpr std::size_t most_writers = 256;
+  std::array<Tally, most_writers> tallies;
 };
-
-template <class T>
-T* shared(std::size_t count) {
-  void* memory =
-      mmap(nullptr, sizeof(T) * count, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-  if (memory == MAP_FAILED) throw std::bad_alloc();
-  T* all = static_cast<T*>(memory);
-  for (std::size_t i = 0; i < count; ++i) new (all + i) T;
-  return all;
-}
 
 /// In the pool the last few write a row each, the others the first.
 constexpr int others = 8;
 constexpr int pool_connections = 8;
 
-void write_until_stopped(const Case& which, int number, Arena& arena, Writer& writer,
-                         Tally& tally) {
+void write_until_stopped(const Case& which, int number, Arena& arena, Writer& writer) {
+  Tally& tally = arena.tallies[static_cast<std::size_t>(number)];
   std::minstd_rand random(static_cast<unsigned>(number) + 1);
   auto choose = skewed(which.rows);
   const auto next_row = [&] {
@@ -382,29 +343,27 @@ void write_until_stopped(const Case& which, int number, Arena& arena, Writer& wr
 }
 
 /// The processes of a case: one a writer, or one for all.
-std::vector<pid_t> start_writers(const Stores& stores, const Case& which, Arena& arena,
-                                 Tally* tallies) {
+std::vector<pid_t> start_writers(const Stores& stores, const Case& which, Arena& arena) {
+  const auto write = [&stores, &which, &arena](int number,
+                                               const std::shared_ptr<Connections>& connections) {
+    Tally& tally = arena.tallies[static_cast<std::size_t>(number)];
+    const auto writer = stores.writer(which, tally, connections);
+    write_until_stopped(which, number, arena, *writer);
+  };
   std::vector<pid_t> children;
   if (which.store == "pool") {
-    children.push_back(in_child([&stores, &which, &arena, tallies] {
+    children.push_back(in_child([&] {
       const auto connections = stores.connections(pool_connections);
       std::vector<std::thread> threads;
-      for (int i = 0; i < which.writers; ++i) {
-        threads.emplace_back([&, i] {
-          const auto writer = stores.writer(which, tallies[i], connections);
-          write_until_stopped(which, i, arena, *writer, tallies[i]);
-        });
-      }
+      for (int i = 0; i < which.writers; ++i) threads.emplace_back(write, i, connections);
       for (std::thread& thread : threads) thread.join();
       return true;
     }));
     return children;
   }
   for (int i = 0; i < which.writers; ++i) {
-    children.push_back(in_child([&stores, &which, &arena, tallies, i] {
-      const auto writer = stores.writer(
-          which, tallies[i], which.store == "postgres" ? stores.connections(1) : nullptr);
-      write_until_stopped(which, i, arena, *writer, tallies[i]);
+    children.push_back(in_child([&, i] {
+      write(i, which.store == "postgres" ? stores.connections(1) : nullptr);
       return true;
     }));
   }
@@ -435,10 +394,10 @@ struct Sum {
 
 Figures measure(const Stores& stores, const Case& which, std::chrono::milliseconds time) {
   const auto count = static_cast<std::size_t>(which.writers);
-  Arena* arena = shared<Arena>(1);
-  Tally* tallies = shared<Tally>(count);
+  if (count > Arena::most_writers) throw std::runtime_error("too many writers");
+  const Shared<Arena> arena;
   const double database_before = stores.cpu_of_postgres();
-  const std::vector<pid_t> children = start_writers(stores, which, *arena, tallies);
+  const std::vector<pid_t> children = start_writers(stores, which, *arena);
   if (!eventually([&] { return arena->ready == which.writers; })) {
     throw std::runtime_error("the writers did not start");
   }
@@ -452,17 +411,16 @@ Figures measure(const Stores& stores, const Case& which, std::chrono::millisecon
     rusage usage{};
     wait4(child, &status, 0, &usage);
     if (status != 0) throw std::runtime_error("a writer failed");
-    writer_cpu += seconds(usage.ru_utime) + seconds(usage.ru_stime);
+    writer_cpu += cpu_seconds(usage);
   }
   const std::chrono::duration<double> took = Clock::now() - begun;
   std::this_thread::sleep_for(50ms);  // PostgreSQL's processes end a little later
   const double database_cpu = stores.cpu_of_postgres() - database_before;
 
+  const Tally* tallies = arena->tallies.data();
   const Tally* middle = tallies + (which.store == "pool" ? count - others : count);
   const Sum most(tallies, middle);
   const Sum rest(middle, tallies + count);
-  munmap(tallies, sizeof(Tally) * count);
-  munmap(arena, sizeof(Arena));
   const double commits = most.commits + rest.commits;
   if (most.commits == 0) throw std::runtime_error("nothing was committed in this time");
   Figures figures;
@@ -511,13 +469,6 @@ std::vector<Case> chosen_cases() {
   return cases;
 }
 
-double median(std::vector<Figures>& all, double Figures::*figure) {
-  std::nth_element(
-      all.begin(), all.begin() + static_cast<std::ptrdiff_t>(all.size() / 2), all.end(),
-      [&](const Figures& left, const Figures& right) { return left.*figure < right.*figure; });
-  return all[all.size() / 2].*figure;
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -550,7 +501,7 @@ int main(int argc, char** argv) {
               "rows", "writers", "compute", "commits/s", "conflicts", "computed", "p50 ms",
               "p99 ms", "db cpu", "cpu", "others/s", "p99 ms");
   for (const Case& which : cases) {
-    std::vector<Figures>& all = results.at(which);
+    const std::vector<Figures>& all = results.at(which);
     json << (&which == cases.data() ? "\n" : ",\n") << R"({"store": ")" << which.store
          << R"(", "side": ")" << which.side << R"(", "rows": )" << which.rows
          << ", \"writers\": " << which.writers << ", \"compute_ms\": " << which.compute_ms;

@@ -3,7 +3,6 @@
 // written as JSON to the file that is named.
 //
 //   contended_benchmark FILE [ROUNDS [MILLISECONDS]]
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -18,13 +17,14 @@
 #include <fstream>
 #include <map>
 #include <memory>
-#include <new>
 #include <numeric>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "between_processes.hpp"
 #include "local_server.hpp"
+#include "measure.hpp"
 #include "sides.hpp"
 
 namespace {
@@ -60,21 +60,6 @@ struct Board {
   static constexpr std::size_t most_handovers = 1 << 20;
   std::atomic<std::size_t> handover_count{0};
   std::array<std::int32_t, most_handovers> handovers{};
-};
-
-class SharedBoard {
- public:
-  SharedBoard()
-      : board_(new (mmap(nullptr, sizeof(Board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
-                         -1, 0)) Board) {}
-  ~SharedBoard() { munmap(board_, sizeof(Board)); }
-  SharedBoard(const SharedBoard&) = delete;
-  SharedBoard& operator=(const SharedBoard&) = delete;
-  Board& operator*() const { return *board_; }
-  Board* operator->() const { return board_; }
-
- private:
-  Board* board_;
 };
 
 std::int64_t now_ns() { return nanoseconds(Clock::now().time_since_epoch()).count(); }
@@ -119,31 +104,18 @@ struct Figures {
   double longest_wait = 0;  // relative to the mean
 };
 
-double cpu_of(int who) {
-  rusage used{};
-  getrusage(who, &used);
-  const auto us = [](const timeval& time) {
-    return static_cast<double>(time.tv_sec) * 1e6 + static_cast<double>(time.tv_usec);
-  };
-  return us(used.ru_utime) + us(used.ru_stime);
-}
-
 double commands_of(const LocalServer& server) {
-  const std::string stats = server.ask("stats", "END\r\n");
-  double sum = 0;
-  for (const std::string name : {"cmd_get", "cmd_set", "delete_hits", "delete_misses"}) {
-    sum += std::stod(stats.substr(stats.find("STAT " + name + " ") + name.size() + 6));
-  }
-  return sum;
+  return static_cast<double>(
+      server.counted({"cmd_get", "cmd_set", "delete_hits", "delete_misses"}));
 }
 
 Figures run(const LocalServer& server, const NamedSide& side, const Setting& setting,
             milliseconds time) {
-  const SharedBoard board;
+  const Shared<Board> board;
   std::vector<std::thread> threads;
   std::vector<pid_t> children;
   const int whose = setting.kind == Kind::threads ? RUSAGE_SELF : RUSAGE_CHILDREN;
-  const double cpu_before = cpu_of(whose);
+  const double cpu_before = cpu_seconds(whose);
   for (int i = 0; i < setting.actors; ++i) {
     if (setting.kind == Kind::threads) {
       threads.emplace_back([&, i] { act(*board, i, side, setting.hold); });
@@ -179,7 +151,7 @@ Figures run(const LocalServer& server, const NamedSide& side, const Setting& set
     waitpid(child, &status, 0);
     if (status != 0) std::exit(1);
   }
-  const double cpu = cpu_of(whose) - cpu_before;
+  const double cpu = (cpu_seconds(whose) - cpu_before) * 1e6;
 
   Figures figures;
   double square = 0;
@@ -210,12 +182,6 @@ Figures run(const LocalServer& server, const NamedSide& side, const Setting& set
     figures.handover_p99_us = handovers[count * 99 / 100] / 1e3;
   }
   return figures;
-}
-
-double median(std::vector<Figures> rounds, double Figures::*member) {
-  std::sort(rounds.begin(), rounds.end(),
-            [&](const Figures& a, const Figures& b) { return a.*member < b.*member; });
-  return rounds[rounds.size() / 2].*member;
 }
 
 constexpr std::array<std::pair<const char*, double Figures::*>, 8> members{{

@@ -25,6 +25,7 @@
 #include <vector>
 
 #include "local_server.hpp"
+#include "measure.hpp"
 #include "memcachedlock/memcachedlock.hpp"
 #include "recorder.hpp"
 
@@ -37,15 +38,6 @@ using Figures = std::vector<std::pair<std::string, double>>;
 
 double seconds_since(Clock::time_point time) {
   return std::chrono::duration<double>(Clock::now() - time).count();
-}
-
-double cpu_seconds() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  const auto seconds = [](const timeval& time) {
-    return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6;
-  };
-  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
 }
 
 double descriptors() {
@@ -68,10 +60,7 @@ class Servers {
   [[nodiscard]] double commands() const {
     double sum = 0;
     for (const LocalServer& server : all_) {
-      const std::string stats = server.ask("stats", "END\r\n");
-      for (const std::string name : {"cmd_get", "cmd_set"}) {
-        sum += std::stod(stats.substr(stats.find("STAT " + name + " ") + name.size() + 6));
-      }
+      sum += static_cast<double>(server.counted({"cmd_get", "cmd_set"}));
     }
     return sum;
   }
@@ -164,9 +153,9 @@ Figures waiters(int count) {
   const auto memory = static_cast<double>(mallinfo2().uordblks - memory_before);
   const double opened = descriptors() - descriptors_before;
   const double commands_before = servers.commands();
-  const double idle_before = cpu_seconds();
+  const double idle_before = cpu_seconds(RUSAGE_SELF);
   std::this_thread::sleep_for(1s);
-  const double idle_cpu = cpu_seconds() - idle_before;
+  const double idle_cpu = cpu_seconds(RUSAGE_SELF) - idle_before;
   const double idle_commands = servers.commands() - commands_before;
   const auto released = Clock::now();
   first.unlock();
@@ -191,14 +180,14 @@ Figures renewal(int count, std::chrono::milliseconds lease) {
                                                 mcl::LockOptions{.timeout = lease, .renew = true}));
     locks.back()->lock();
   }
-  const double cpu_before = cpu_seconds();
+  const double cpu_before = cpu_seconds(RUSAGE_SELF);
   const double commands_before = servers.commands();
   const int renewed_before = recorder->count(mcl::EventKind::extended);
   const auto begun = Clock::now();
   std::this_thread::sleep_for(lease);
   const double time = seconds_since(begun);
   const double renewed = recorder->count(mcl::EventKind::extended) - renewed_before;
-  const double cpu = cpu_seconds() - cpu_before;
+  const double cpu = cpu_seconds(RUSAGE_SELF) - cpu_before;
   const double commands = servers.commands() - commands_before;
   const auto held =
       std::count_if(locks.begin(), locks.end(), [](const auto& lock) { return lock->owns_lock(); });

@@ -290,14 +290,7 @@ void lock_and_unlock(benchmark::State& state, const Contestant& named) {
 }
 
 /// What the server has counted so far: keys asked for, and stores, and deletions.
-int commands() {
-  const std::string stats = server().ask("stats", "END\r\n");
-  int sum = 0;
-  for (const std::string name : {"cmd_get", "cmd_set", "delete_hits", "delete_misses"}) {
-    sum += std::stoi(stats.substr(stats.find("STAT " + name + " ") + name.size() + 6));
-  }
-  return sum;
-}
+long commands() { return server().counted({"cmd_get", "cmd_set", "delete_hits", "delete_misses"}); }
 
 struct Cost {
   double commands;
@@ -309,7 +302,7 @@ Cost cost_of(const Contestant& named) {
   const Relay relay;
   const auto once = named.make(relay.address());
   once();  // connects
-  const int commands_before = commands();
+  const long commands_before = commands();
   const int trips_before = relay.round_trips();
   for (int i = 0; i < times; ++i) once();
   return {static_cast<double>(commands() - commands_before) / times,

@@ -5,8 +5,6 @@
 //
 // Each transaction adds one to a counter, or moves money between two accounts, and notes itself in
 // a log. So counter and log can differ only by an update that was lost.
-#include <sqlite3.h>
-#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -15,21 +13,21 @@
 #include <chrono>
 #include <csignal>
 #include <cstdio>
-#include <filesystem>
 #include <memory>
-#include <new>
 #include <pqxx/pqxx>
 #include <random>
-#include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "between_processes.hpp"
 #include "local_postgres.hpp"
 #include "local_server.hpp"
 #include "memcachedlock/memcachedlock.hpp"
 #include "memcachedlock/postgres.hpp"
 #include "memcachedlock/sqlite.hpp"
+#include "sqlite_file.hpp"
+#include "temporary_directory.hpp"
 
 namespace {
 
@@ -43,8 +41,8 @@ constexpr std::size_t postgres_writers = 6;
 constexpr std::size_t sqlite_writers = 4;
 constexpr std::size_t all_writers = postgres_writers + sqlite_writers;
 
-/// Shared by all processes.
-struct Shared {
+/// Of the whole run; all processes share it.
+struct Record {
   std::atomic<bool> stop{false};
   std::atomic<bool> memcached_well{true};
   std::array<std::atomic<int>, all_writers> acknowledged{};  // the last of its notes
@@ -56,7 +54,7 @@ struct Shared {
 
 class Counts final : public mcl::Observer {
  public:
-  explicit Counts(Shared& shared) : shared_(shared) {}
+  explicit Counts(Record& shared) : shared_(shared) {}
   void on_event(const mcl::Event& event) override {
     if (event.kind == mcl::EventKind::proceeded_unlocked) ++shared_.unlocked;
     if (event.kind == mcl::EventKind::conflict) {
@@ -65,7 +63,7 @@ class Counts final : public mcl::Observer {
   }
 
  private:
-  Shared& shared_;
+  Record& shared_;
 };
 
 /// A store as a writer uses it: statements in one transaction, numbers read from it.
@@ -127,26 +125,13 @@ class InPostgres final : public Store {
 
 class InSqlite final : public Store {
  public:
-  explicit InSqlite(const std::string& file) {
-    mcl::check_sqlite(database_, sqlite3_open(file.c_str(), &database_));
-    sqlite3_busy_timeout(database_, 60'000);
-  }
-  ~InSqlite() override { sqlite3_close(database_); }
-  sqlite3* get() { return database_; }
-  void run(const std::string& sql) override {
-    mcl::check_sqlite(database_, sqlite3_exec(database_, sql.c_str(), nullptr, nullptr, nullptr));
-  }
-  int number(const std::string& sql) override {
-    sqlite3_stmt* statement = nullptr;
-    mcl::check_sqlite(database_,
-                      sqlite3_prepare_v2(database_, sql.c_str(), -1, &statement, nullptr));
-    const std::unique_ptr<sqlite3_stmt, int (*)(sqlite3_stmt*)> owner(statement, sqlite3_finalize);
-    mcl::check_sqlite(database_, sqlite3_step(statement));
-    return sqlite3_column_int(statement, 0);
-  }
+  explicit InSqlite(const std::string& path) : file_(path) {}
+  sqlite3* get() { return file_.get(); }
+  void run(const std::string& sql) override { file_.run(sql); }
+  int number(const std::string& sql) override { return file_.number(sql); }
 
  private:
-  sqlite3* database_ = nullptr;
+  SqliteFile file_;
 };
 
 struct Addresses {
@@ -162,7 +147,7 @@ mcl::ZLockOptions options() {
   return all;
 }
 
-void write_postgres(const Addresses& where, const mcl::MemcachedClient& client, Shared& shared,
+void write_postgres(const Addresses& where, const mcl::MemcachedClient& client, Record& shared,
                     std::size_t number, std::mt19937& random) {
   std::unique_ptr<pqxx::connection> connection;
   int note = 0;
@@ -194,7 +179,7 @@ void write_postgres(const Addresses& where, const mcl::MemcachedClient& client, 
   }
 }
 
-void write_sqlite(const Addresses& where, const mcl::MemcachedClient& client, Shared& shared,
+void write_sqlite(const Addresses& where, const mcl::MemcachedClient& client, Record& shared,
                   std::size_t number, std::mt19937& random) {
   InSqlite store(where.sqlite);
   int note = store.number("SELECT coalesce(max(note), 0) FROM log WHERE writer = " +
@@ -214,7 +199,7 @@ void write_sqlite(const Addresses& where, const mcl::MemcachedClient& client, Sh
   }
 }
 
-pid_t start_writer(const Addresses& where, Shared& shared, std::size_t number, unsigned seed) {
+pid_t start_writer(const Addresses& where, Record& shared, std::size_t number, unsigned seed) {
   return in_child([&where, &shared, number, seed] {
     mcl::ClientOptions client_options;
     client_options.operation_timeout = 200ms;
@@ -238,7 +223,7 @@ void check(bool well, const std::string& what) {
   std::printf("VIOLATION: %s\n", what.c_str());
 }
 
-void check_store(const std::string& name, Store& store, const Shared& shared, std::size_t first,
+void check_store(const std::string& name, Store& store, const Record& shared, std::size_t first,
                  std::size_t end) {
   const int value = store.number("SELECT value FROM counter");
   const int counted = store.number("SELECT count(*) FROM log WHERE counted = 1");
@@ -267,16 +252,13 @@ int main(int argc, char** argv) {
   const auto end = Clock::now() + std::chrono::seconds(std::stoi(argv[1]));
   const auto seed = static_cast<unsigned>(std::stoul(argv[2]));
   std::printf("store_torture for %s s with seed %u\n", argv[1], seed);
-  void* memory =
-      mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-  if (memory == MAP_FAILED) throw std::bad_alloc();
-  auto& shared = *new (memory) Shared;
+  const Shared<Record> memory;
+  Record& shared = *memory;
 
   LocalServer memcached;
   LocalPostgres postgres;
-  std::string directory = "/tmp/memcachedlock-torture-XXXXXX";
-  if (mkdtemp(directory.data()) == nullptr) throw std::runtime_error("no directory");
-  const Addresses where{memcached.address(), postgres.address(), directory + "/database"};
+  const TemporaryDirectory directory;
+  const Addresses where{memcached.address(), postgres.address(), directory.path() + "/database"};
   {
     pqxx::connection connection(where.postgres);
     pqxx::work work(connection);
@@ -284,8 +266,7 @@ int main(int argc, char** argv) {
     make_tables(store);
     work.commit();
     InSqlite file(where.sqlite);
-    mcl::check_sqlite(file.get(), sqlite3_exec(file.get(), "PRAGMA journal_mode = WAL", nullptr,
-                                               nullptr, nullptr));
+    file.run("PRAGMA journal_mode = WAL");
     make_tables(file);
   }
 
@@ -366,7 +347,6 @@ int main(int argc, char** argv) {
     InSqlite file(where.sqlite);
     check_store("SQLite", file, shared, postgres_writers, all_writers);
   }
-  std::filesystem::remove_all(directory);
   std::printf("%d violations\n", violations);
   return violations == 0 ? 0 : 1;
 }
