@@ -9,7 +9,7 @@ get_target_property(library_type memcachedlock TYPE)
 configure_package_config_file(cmake/memcachedlock-config.cmake.in memcachedlock-config.cmake
   INSTALL_DESTINATION ${config_dir})
 write_basic_package_version_file(memcachedlock-config-version.cmake
-  COMPATIBILITY SameMinorVersion)
+  COMPATIBILITY SameMajorVersion)
 install(FILES
   ${CMAKE_CURRENT_BINARY_DIR}/memcachedlock-config.cmake
   ${CMAKE_CURRENT_BINARY_DIR}/memcachedlock-config-version.cmake

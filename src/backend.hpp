@@ -18,11 +18,14 @@ class Backend {
   Backend(std::string_view servers, ClientOptions options);
   ~Backend();
   Backend(const Backend&) = delete;
+  [[nodiscard]] static Backend& of(const MemcachedClient& client) { return *client.backend_; }
   Backend& operator=(const Backend&) = delete;
 
   [[nodiscard]] const ClientOptions& options() const noexcept { return options_; }
   [[nodiscard]] const std::vector<ServerAddress>& addresses() const noexcept { return addresses_; }
   [[nodiscard]] Server& server_of(const Key& key);
+  /// Throws InvalidServers when it is none of these.
+  [[nodiscard]] Server& server_at(const ServerAddress& address);
   /// Swallows what the observer throws.
   void notify(const Event& event) const noexcept;
 

@@ -29,6 +29,7 @@ Candidate::Candidate(const std::shared_ptr<Backend>& backend, const Key& key,
       options_(options),
       owner_(std::move(owner)),
       server_(backend->server_of(key)),
+      place_(here()),
       token_(next_token()),
       stamp_(next_stamp()) {}
 
@@ -59,7 +60,9 @@ Record Candidate::own_record(const Record& before, const std::string& token) con
   record.fence = 0;
   record.owner = owner_.word();
   record.members.clear();
-  record.add(token);
+  record.add(token, place_);
+  record.since = {};
+  record.date();
   record.hold = Recent::instance().hold(key_);
   record.remove_waiter(token_);
   return record;
@@ -80,7 +83,7 @@ View Candidate::add() {
 
 View Candidate::enter_queue() {
   may_have_landed_ = true;
-  return server_.append_and_read(key_, Record::waiter_word(token_));
+  return server_.append_and_read(key_, Record::waiter_word(token_, place_));
 }
 
 View Candidate::write_own(const Record& before, const Cas& cas) {
@@ -98,7 +101,8 @@ View Candidate::join(const Record& before, const Cas& cas) {
   joined.lease = std::max(joined.lease, options_.timeout);
   joined.fence = joined.fence != 0 ? joined.fence : cas.id;
   joined.stamp = stamp_ = next_stamp();
-  joined.add(token_);
+  joined.add(token_, place_);
+  joined.date();
   joined.remove_waiter(token_);
   may_have_landed_ = true;
   return server_.cas_and_read(key_, joined.encode(), lifetime(joined, options_.fair), cas);
@@ -167,11 +171,7 @@ Candidate::Attempt Candidate::judge(View view, Clock::time_point started) {
     std::optional<Record> found = Record::parse(view.lock->value);
     if (!found) {
       may_have_landed_ = queued_ = false;
-      throw ServerError(
-          fmt::format("the item \"{}\" on {} is no lock: something else uses this name; choose "
-                      "another key, or another ClientOptions::prefix",
-                      key_.item(), server_.name()),
-          key_.text(), server_.name());
+      reject_item(key_, server_);
     }
     const bool shared = owner_.is_named() && found->owner == owner_.word();
     if (found->has(token_)) {

@@ -84,6 +84,7 @@ class Candidate {
   const LockOptions& options_;
   const OwnerId owner_;
   Server& server_;
+  const std::string place_;  // of the thread that asks
   std::string token_;
   std::string stamp_;
   bool may_queue_ = false;

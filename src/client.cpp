@@ -67,6 +67,16 @@ Server& Backend::server_of(const Key& key) {
   return servers_[memcached_generate_hash(ring_, key.item().data(), key.item().size())];
 }
 
+Server& Backend::server_at(const ServerAddress& address) {
+  const auto found = std::find_if(servers_.begin(), servers_.end(), [&](const Server& server) {
+    return server.address() == address;
+  });
+  if (found == servers_.end()) {
+    throw InvalidServers(fmt::format("{} is none of this client's servers", address.to_string()));
+  }
+  return *found;
+}
+
 void Backend::notify(const Event& event) const noexcept {
   if (!options_.observer) return;
   try {

@@ -125,13 +125,14 @@ void Connection::fail(int code_number) {
   switch (code) {
     case MEMCACHED_TIMEOUT:
       throw Failure(Kind::timeout, fmt::format("no answer within {} ms", limit_.count()));
+    case MEMCACHED_SERVER_MARKED_DEAD:
+    case MEMCACHED_SERVER_TEMPORARILY_DISABLED:  // since an earlier step of the same request
+      throw Failure(Kind::disconnected, "no connection can be made");
     case MEMCACHED_CONNECTION_FAILURE:
     case MEMCACHED_HOST_LOOKUP_FAILURE:
     case MEMCACHED_CONNECTION_SOCKET_CREATE_FAILURE:
     case MEMCACHED_FAIL_UNIX_SOCKET:
     case MEMCACHED_ERRNO:
-    case MEMCACHED_SERVER_MARKED_DEAD:
-    case MEMCACHED_SERVER_TEMPORARILY_DISABLED:
     case MEMCACHED_WRITE_FAILURE:
     case MEMCACHED_UNKNOWN_READ_FAILURE:
     case MEMCACHED_PARTIAL_READ:
@@ -147,38 +148,44 @@ void Connection::fail(int code_number) {
   }
 }
 
-ClockReading Connection::read_clock() {
-  struct Answer {
-    ClockReading reading;
-    int known = 0;
-  } answer;
-  answer.reading.asked = Clock::now();
+Statistics Connection::statistics(const char* which) {
+  Statistics all;
   const auto one = [](const memcached_instance_st*, const char* name, std::size_t name_length,
                       const char* value, std::size_t length, void* context) {
-    auto& [reading, known] = *static_cast<Answer*>(context);
-    const std::string_view wanted(name, name_length);
-    std::int64_t* place = wanted == "time"     ? &reading.time
-                          : wanted == "uptime" ? &reading.uptime
-                          : wanted == "pid"    ? &reading.pid
-                                               : nullptr;
-    if (place == nullptr) return MEMCACHED_SUCCESS;
-    const auto [end, error] = std::from_chars(value, value + length, *place);
-    if (error == std::errc{} && end == value + length) ++known;
+    static_cast<Statistics*>(context)->emplace(std::string(name, name_length),
+                                               std::string(value, length));
     return MEMCACHED_SUCCESS;
   };
-  memcached_stat_execute(handle_.get(), "", one, &answer);
+  memcached_stat_execute(handle_.get(), which, one, &all);
   // It returns success whatever happens.
   if (const auto code = memcached_last_error(handle_.get()); memcached_failed(code)) fail(code);
-  if (answer.known != 3) {
-    throw Failure(Failure::Kind::refused, "`stats` does not tell its time, uptime and pid");
-  }
-  if (answer.reading.time - answer.reading.uptime <= in_the_past) {
+  return all;
+}
+
+ClockReading Connection::read_clock() {
+  ClockReading reading;
+  reading.asked = Clock::now();
+  const Statistics all = statistics("");
+  const auto number = [&](const char* name) {
+    const auto found = all.find(name);
+    const std::string_view text = found != all.end() ? std::string_view(found->second) : "";
+    std::int64_t result = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), result);
+    if (text.empty() || error != std::errc{} || end != text.data() + text.size()) {
+      throw Failure(Failure::Kind::refused, "`stats` does not tell its time, uptime and pid");
+    }
+    return result;
+  };
+  reading.time = number("time");
+  reading.uptime = number("uptime");
+  reading.pid = number("pid");
+  if (reading.time - reading.uptime <= in_the_past) {
     throw Failure(Failure::Kind::refused,
                   "it was started with a clock in January 1970, so it would not free what is "
                   "released; set the clock and start it again");
   }
   has_read_clock_ = true;
-  return answer.reading;
+  return reading;
 }
 
 View Connection::read(std::string_view key) { return read(key, key); }

@@ -5,6 +5,8 @@
 #include <chrono>
 #include <cstdint>
 #include <ctime>
+#include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -27,6 +29,9 @@ struct Cas {
   std::uint64_t connection = 0;  ///< the number of the one that learned it
   Clock::time_point asked{};     ///< before the request was sent
 };
+
+/// What `stats` tells, by name.
+using Statistics = std::map<std::string, std::string, std::less<>>;
 
 struct Item {
   std::string value;
@@ -67,6 +72,7 @@ class Connection {
   /// From any thread, during a request: it does not begin to wait again, and fails.
   void cut() noexcept;
 
+  Statistics statistics(const char* which);
   /// What the server's clock shows. Also sets whether it was ever asked over this connection.
   ClockReading read_clock();
   [[nodiscard]] bool has_read_clock() const noexcept { return has_read_clock_; }

@@ -82,6 +82,16 @@ std::string next_stamp() {
   return stamp;
 }
 
-const std::string& holder_description() { return identity().description; }
+std::string here() {
+  struct Place {
+    unsigned generation = 0;
+    std::string text;
+  };
+  thread_local Place place;
+  if (place.generation != process_generation()) {
+    place = {process_generation(), fmt::format("{}:{}", identity().description, gettid())};
+  }
+  return place.text;
+}
 
 }  // namespace memcachedlock::detail

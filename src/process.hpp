@@ -64,7 +64,7 @@ bool is_of_this_process(std::string_view token);
 /// Another 15 hex digits at each call, in whatever process.
 std::string next_stamp();
 
-/// "host:pid", one word, for people who look at a record.
-const std::string& holder_description();
+/// "host:pid:thread" of the calling thread, one word, for people who look at a record.
+std::string here();
 
 }  // namespace memcachedlock::detail

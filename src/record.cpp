@@ -46,14 +46,28 @@ void append_number(std::string& text, std::uint64_t number) {
   text.append(digits.data(), end);
 }
 
-std::string member_word(std::string_view token) {
+std::string member_word(std::string_view token, std::string_view place) {
   std::string word;
-  const std::string& description = holder_description();
-  word.reserve(token.size() + 1 + description.size());
+  word.reserve(token.size() + 1 + place.size());
   word += token;
   word += '@';
-  word += description;
+  word += place;
   return word;
+}
+
+/// "SINCE:AGE"
+bool parse_times(std::string_view word, Record& record) {
+  constexpr std::uint64_t latest = 1ULL << 50U;  // ms: beyond the year 30000
+  const auto colon = word.find(':');
+  if (colon == std::string_view::npos || record.since.count() != 0) return false;
+  std::string_view since_text = word.substr(0, colon);
+  std::string_view age_text = word.substr(colon + 1);
+  const auto since = next_number(since_text);
+  const auto age = next_number(age_text);
+  if (!since || !age || *since == 0 || *since > latest || *age > latest) return false;
+  record.since = std::chrono::milliseconds(*since);
+  record.written = record.since + std::chrono::milliseconds(*age);
+  return true;
 }
 
 std::string_view token_of(std::string_view member) { return member.substr(0, member.find('@')); }
@@ -76,6 +90,12 @@ std::string Record::encode() const {
   for (const std::string& member : members) {
     text += ' ';
     text += member;
+  }
+  if (since.count() > 0) {
+    text += " +";
+    append_number(text, static_cast<std::uint64_t>(since.count()));
+    text += ':';
+    append_number(text, static_cast<std::uint64_t>((written - since).count()));
   }
   if (hold.count() > 0) {
     text += " ~";
@@ -107,8 +127,10 @@ std::optional<Record> Record::parse(std::string_view text) {
     std::string_view word = next_word(text);
     if (word.empty()) return {};
     const char kind = word.front();
-    if (kind == '~' || kind == '?') word.remove_prefix(1);
-    if (kind == '~') {
+    if (kind == '+' || kind == '~' || kind == '?') word.remove_prefix(1);
+    if (kind == '+') {
+      if (!parse_times(word, record)) return {};
+    } else if (kind == '~') {
       const auto hold = next_number(word);
       if (!hold || *hold > longest_hold || record.hold.count() != 0) return {};
       record.hold = std::chrono::microseconds(*hold);
@@ -127,15 +149,17 @@ bool Record::has(std::string_view token) const {
                      [&](const std::string& member) { return token_of(member) == token; });
 }
 
-void Record::add(std::string_view token) { members.push_back(member_word(token)); }
+void Record::add(std::string_view token, std::string_view place) {
+  members.push_back(member_word(token, place));
+}
 
 void Record::remove(std::string_view token) {
   std::erase_if(members, [&](const std::string& member) { return token_of(member) == token; });
 }
 
-std::string Record::waiter_word(std::string_view token) {
+std::string Record::waiter_word(std::string_view token, std::string_view place) {
   std::string word = " ?";
-  word += member_word(token);
+  word += member_word(token, place);
   return word;
 }
 
@@ -158,6 +182,15 @@ void Record::grant(std::chrono::milliseconds grace) {
   owner = "-";
   members.assign(1, waiters.front());
   std::erase(waiters, members.front());  // it may have come twice, by a request that was repeated
+  since = written = std::chrono::milliseconds(0);
+}
+
+void Record::date() {
+  using std::chrono::milliseconds;
+  const auto now = std::chrono::floor<milliseconds>(std::chrono::system_clock::now());
+  written = now.time_since_epoch();
+  if (since.count() == 0) since = written;
+  written = std::max(written, since);  // that clock may have been set back
 }
 
 std::string Epoch::encode() const {

@@ -11,9 +11,11 @@
 namespace memcachedlock::detail {
 
 /// The value of a lock's item. In words:
-///   mcl1 held|reserved LEASE_MS STAMP FENCE OWNER TOKEN@HOST:PID [TOKEN@HOST:PID ...]
-/// then, where holders kept it for a measurable time or somebody queues for it,
-///   [~HOLD_US] [?TOKEN@HOST:PID ...]
+///   mcl1 held|reserved LEASE_MS STAMP FENCE OWNER MEMBER [MEMBER ...]
+/// then, for people who look at it, since when it is held and how long after that it was written;
+/// where holders kept it for a measurable time, that; and who queues for it:
+///   [+SINCE_MS:AGE_MS] [~HOLD_US] [?MEMBER ...]
+/// where a member is TOKEN@HOST:PID:THREAD.
 /// A newcomer to the queue appends the last word itself, by memcached's `append`.
 struct Record {
   bool reserved = false;
@@ -21,20 +23,24 @@ struct Record {
   std::string stamp;        ///< another for each writing, so that a writer knows its own again
   std::uint64_t fence = 0;  ///< 0: the item's own CAS id, as the first writer can't know it
   std::string owner = "-";  ///< a named owner's word; "-" where one process owns it
-  std::vector<std::string> members;   ///< who holds it; several for a named owner only
-  std::chrono::microseconds hold{0};  ///< how long holders have lately kept it; 0: not known
-  std::vector<std::string> waiters;   ///< the queue, in the order in which they came
+  std::vector<std::string> members;  ///< who holds it; several for a named owner only
+  std::chrono::milliseconds since{
+      0};  ///< held, by its holder's wall clock, from 1970; 0: not known
+  std::chrono::milliseconds written{0};  ///< likewise, when its lease began
+  std::chrono::microseconds hold{0};     ///< how long holders have lately kept it; 0: not known
+  std::vector<std::string> waiters;      ///< the queue, in the order in which they came
 
   [[nodiscard]] std::string encode() const;
   /// Nothing when the text is no record of ours.
   [[nodiscard]] static std::optional<Record> parse(std::string_view text);
 
   [[nodiscard]] bool has(std::string_view token) const;
-  void add(std::string_view token);
+  /// `place` is of the thread that will hold it, as here() tells.
+  void add(std::string_view token, std::string_view place);
   void remove(std::string_view token);
 
   /// Of the queue, with a space before it, to be appended.
-  [[nodiscard]] static std::string waiter_word(std::string_view token);
+  [[nodiscard]] static std::string waiter_word(std::string_view token, std::string_view place);
   /// How many are before it in the queue; nothing when it is not there.
   [[nodiscard]] std::optional<std::size_t> place_of(std::string_view token) const;
   /// Whether it holds the lock or is in the queue.
@@ -45,6 +51,8 @@ struct Record {
   /// The first of the queue becomes the holder, for a lease of `grace`, in which it must write the
   /// record anew.
   void grant(std::chrono::milliseconds grace);
+  /// A lease begins now; a new holder's where `since` is 0.
+  void date();
 };
 
 /// The value of the epoch item: `mcl-epoch1 NANOSECONDS LONGEST_LEASE_MS`.

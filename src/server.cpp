@@ -30,17 +30,17 @@ Server::Server(ServerAddress address, const ClientOptions& options)
       clock_offset_(clock_offset()) {}
 
 void Server::raise(const Failure& failure, std::string_view key) const {
+  const std::string concerned = key.empty() ? "" : fmt::format(" (key \"{}\")", key);
   if (failure.kind == Failure::Kind::refused) {
     throw ServerError(fmt::format("{} does not answer as memcached does: {}; check the address and "
-                                  "ClientOptions::protocol (key \"{}\")",
-                                  name_, failure.what(), key),
+                                  "ClientOptions::protocol{}",
+                                  name_, failure.what(), concerned),
                       std::string(key), name_);
   }
-  throw Unavailable(
-      fmt::format("{} is unavailable: {}; check that memcached runs there, that "
-                  "the network lets it through, and whether it asks for a login (key \"{}\")",
-                  name_, failure.what(), key),
-      std::string(key), name_);
+  throw Unavailable(fmt::format("{} is unavailable: {}; check that memcached runs there, that "
+                                "the network lets it through, and whether it asks for a login{}",
+                                name_, failure.what(), concerned),
+                    std::string(key), name_);
 }
 
 template <class Request>
@@ -126,6 +126,10 @@ Swap Server::remove_if(const Key& key, const Cas& cas) {
     sent = true;
     return connection.remove_if(key.item(), cas);
   });
+}
+
+Statistics Server::statistics(const char* which) {
+  return ask({}, longest, [&](Connection& connection) { return connection.statistics(which); });
 }
 
 bool Server::is_since(const std::optional<Item>& epoch, Clock::time_point time) {
@@ -237,6 +241,14 @@ Admission Server::decide(Memory& memory, RestartGuard guard) const {
   // Decided once: a longer lease that somebody uses from now on was not given before the restart.
   admission.open = memory.waited_out = now >= open_at;
   return admission;
+}
+
+void reject_item(const Key& key, const Server& server) {
+  throw ServerError(
+      fmt::format("the item \"{}\" on {} is no lock: something else uses this name; choose "
+                  "another key, or another ClientOptions::prefix",
+                  key.item(), server.name()),
+      key.text(), server.name());
 }
 
 }  // namespace memcachedlock::detail

@@ -57,6 +57,9 @@ class Server {
             const Cas& cas);
   Swap remove_if(const Key& key, const Cas& cas);
 
+  /// `stats WHICH`.
+  Statistics statistics(const char* which);
+
   /// After it failed to answer the background thread: that should not wait for it again so soon,
   /// as other servers' leases need it too.
   void rest(Clock::time_point until) { resting_until_.store(until); }
@@ -101,5 +104,8 @@ class Server {
   PerProcess<Memory> memory_;
   PerProcess<ServerClock> clock_;
 };
+
+/// Throws the ServerError of an item that is no lock's.
+[[noreturn]] void reject_item(const Key& key, const Server& server);
 
 }  // namespace memcachedlock::detail

@@ -69,6 +69,7 @@ Tenure::Write Tenure::write(bool reserved, milliseconds lease, milliseconds limi
     next.lease = alone ? lease : std::max(next.lease, lease);
     next.fence = fence_.sequence;
     next.stamp = next_stamp();
+    next.date();
     const View view = server_.cas_and_read(key_, next.encode(), lifetime(next, fair_), cas_, limit);
     const auto found = view.lock ? Record::parse(view.lock->value) : std::nullopt;
     if (!found || !found->has(token_)) return Write::lost;

@@ -32,7 +32,7 @@ static_flag=$([ "$kind" = static ] && echo --static || true)
 LD_LIBRARY_PATH=$(pkg-config --variable=libdir memcachedlock) "$work/by_pkg_config"
 
 if [ "$kind" = shared ]; then
-  library=$(find "$work/prefix" -name 'libmemcachedlock.so.0.1')
+  library=$(find "$work/prefix" -name 'libmemcachedlock.so.1')
   [ -n "$library" ] || { echo "no SOVERSION"; exit 1; }
   echo "== exported symbols are ours alone"
   if nm -DC --defined-only "$library" | awk '$2 ~ /^[TDB]$/' | grep -v memcachedlock::; then

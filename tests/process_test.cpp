@@ -7,7 +7,7 @@
 
 #include "local_server.hpp"
 #include "memcachedlock/memcachedlock.hpp"
-#include "temporary_directory.hpp"
+#include "sasl_server.hpp"
 
 namespace mcl = memcachedlock;
 using namespace std::chrono_literals;
@@ -46,38 +46,26 @@ TEST(Processes, EightTimesTwoHundredWritesOfOneFileLoseNone) {
   unlink(file.c_str());
 }
 
-/// A memcached that asks for a login, with a password database of its own.
 class Sasl : public testing::Test {
  protected:
   Sasl() {
-    const std::string database = directory.path() + "/sasldb";
-    std::ofstream(directory.path() + "/memcached.conf")
-        << "mech_list: plain\npwcheck_method: auxprop\nauxprop_plugin: sasldb\nsasldb_path: "
-        << database << "\n";
-    const std::string command =
-        "echo secret | saslpasswd2 -p -c -a memcached -u local -f " + database + " locker";
-    if (std::system(command.c_str()) != 0) throw std::runtime_error("saslpasswd2 failed");
-    setenv("SASL_CONF_PATH", directory.path().c_str(), 1);
-    server.emplace(std::vector<std::string>{"-S"});
-    unsetenv("SASL_CONF_PATH");
     options.protocol = mcl::Protocol::binary;
-    options.sasl_user = "locker@local";
-    options.sasl_password = "secret";
+    options.sasl_user = SaslServer::user;
+    options.sasl_password = SaslServer::password;
   }
-  const TemporaryDirectory directory;
-  std::optional<LocalServer> server;
+  const SaslServer server;
   mcl::ClientOptions options;
 };
 
 TEST_F(Sasl, TheRightPasswordLocks) {
-  mcl::Lock lock(mcl::MemcachedClient(server->address(), options), "key");
+  mcl::Lock lock(mcl::MemcachedClient(server.address(), options), "key");
   lock.lock();
   EXPECT_EQ(lock.release(), mcl::Release::released);
 }
 
 TEST_F(Sasl, AWrongPasswordIsAClearError) {
   options.sasl_password = "wrong";
-  mcl::Lock lock(mcl::MemcachedClient(server->address(), options), "key");
+  mcl::Lock lock(mcl::MemcachedClient(server.address(), options), "key");
   try {
     lock.lock();
     FAIL();
@@ -88,7 +76,7 @@ TEST_F(Sasl, AWrongPasswordIsAClearError) {
 
 TEST_F(Sasl, NoPasswordIsAnError) {
   options.sasl_user.clear();
-  mcl::Lock lock(mcl::MemcachedClient(server->address(), options), "key");
+  mcl::Lock lock(mcl::MemcachedClient(server.address(), options), "key");
   EXPECT_THROW(lock.lock(), mcl::Error);
 }
 

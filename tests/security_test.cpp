@@ -177,7 +177,8 @@ TEST_P(Hostile, AForgedEpochHoldsNobodyUpForEver) {
 
 TEST_P(Hostile, OwnerTokensAreNotGuessed) {
   std::set<std::string> tokens;
-  const std::regex form("mcl1 held \\d+ [0-9a-f]{15} 0 - ([0-9a-f]{32})\\.\\d+@\\S+:\\d+");
+  const std::regex form(
+      "mcl1 held \\d+ [0-9a-f]{15} 0 - ([0-9a-f]{32})\\.\\d+@\\S+:\\d+:\\d+ \\+\\d+:0");
   for (int i = 0; i < 8; ++i) {
     EXPECT_TRUE(ended_well(in_child([&]() -> bool {
       mcl::Lock lock(client(), "key" + std::to_string(i));

@@ -64,6 +64,7 @@ class MEMCACHEDLOCK_EXPORT MemcachedClient {
 
  private:
   friend class BasicLock;
+  friend class detail::Backend;
   std::shared_ptr<detail::Backend> backend_;
 };
 

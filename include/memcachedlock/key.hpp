@@ -1,8 +1,10 @@
 // From any text to a key that memcached takes.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "memcachedlock/detail/export.hpp"
 
@@ -26,10 +28,16 @@ class MEMCACHEDLOCK_EXPORT Key {
   /// The key on the server, at most 250 printable bytes.
   [[nodiscard]] const std::string& item() const noexcept { return item_; }
 
+  /// The name of a lock whose item was found on the server: its text is what follows the prefix.
+  /// Nothing where the item has another prefix, or is no lock's.
+  [[nodiscard]] static std::optional<Key> from_item(std::string_view prefix, std::string_view item);
+
   /// The item that tells of a server's restart; no lock can have it.
   [[nodiscard]] static std::string epoch_item(std::string_view prefix);
 
  private:
+  Key(std::string text, std::string item) : text_(std::move(text)), item_(std::move(item)) {}
+
   std::string text_;
   std::string item_;
 };

@@ -2,7 +2,9 @@
 #pragma once
 
 #include "memcachedlock/client.hpp"         // IWYU pragma: export
+#include "memcachedlock/diagnosis.hpp"      // IWYU pragma: export
 #include "memcachedlock/error.hpp"          // IWYU pragma: export
+#include "memcachedlock/inspect.hpp"        // IWYU pragma: export
 #include "memcachedlock/key.hpp"            // IWYU pragma: export
 #include "memcachedlock/lease.hpp"          // IWYU pragma: export
 #include "memcachedlock/lock.hpp"           // IWYU pragma: export

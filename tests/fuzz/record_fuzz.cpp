@@ -14,7 +14,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     if (!again || again->members != record->members || again->lease != record->lease ||
         again->fence != record->fence || again->stamp != record->stamp ||
         again->owner != record->owner || again->reserved != record->reserved ||
-        again->hold != record->hold || again->waiters != record->waiters) {
+        again->hold != record->hold || again->since != record->since ||
+        again->written != record->written || again->waiters != record->waiters) {
       std::abort();
     }
     if (record->lease.count() < 0 || record->lease > std::chrono::hours(24 * 30)) std::abort();

@@ -1,0 +1,163 @@
+#include "child.hpp"
+
+#include <fcntl.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <system_error>
+
+namespace memcachedlock::cli {
+
+namespace {
+
+constexpr std::array passed_on{SIGHUP,  SIGINT,  SIGQUIT, SIGTERM, SIGUSR1,
+                               SIGUSR2, SIGTSTP, SIGCONT, SIGALRM};
+
+sigset_t mask_before;
+
+[[noreturn]] void fail(const char* what) {
+  throw std::system_error(errno, std::generic_category(), what);
+}
+
+bool has_terminal() {
+  const int terminal = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY);
+  if (terminal < 0) return false;
+  close(terminal);
+  return true;
+}
+
+/// In the child: what must not be done is to allocate.
+[[noreturn]] void become(char* const* arguments, bool own_group, pid_t parent, int failure) {
+  if (own_group) setpgid(0, 0);
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (getppid() != parent) _exit(1);  // it was killed before
+  sigprocmask(SIG_SETMASK, &mask_before, nullptr);
+  execvp(arguments[0], arguments);
+  const int error = errno;
+  (void)!write(failure, &error, sizeof error);
+  _exit(1);
+}
+
+}  // namespace
+
+int Child::catch_signals() {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGCHLD);
+  for (const int signal : passed_on) {
+    struct sigaction action {};
+    sigaction(signal, nullptr, &action);
+    // What we were told to ignore, as by nohup(1), the command shall ignore too.
+    if (action.sa_handler != SIG_IGN) sigaddset(&set, signal);
+  }
+  sigprocmask(SIG_BLOCK, &set, &mask_before);
+  std::signal(SIGCHLD, SIG_DFL);  // an ignored one would tell us nothing
+  const int descriptor = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+  if (descriptor < 0) fail("signalfd");
+  return descriptor;
+}
+
+Sent Child::read_signal(int descriptor) {
+  signalfd_siginfo info{};
+  if (read(descriptor, &info, sizeof info) != sizeof info) return {};
+  return {static_cast<int>(info.ssi_signo), info.ssi_code == SI_KERNEL};
+}
+
+Child::Child(std::vector<std::string> command) : own_group_(!has_terminal()) {
+  std::vector<char*> arguments;
+  arguments.reserve(command.size() + 1);
+  for (std::string& word : command) arguments.push_back(word.data());
+  arguments.push_back(nullptr);
+  std::array<int, 2> failure{};
+  if (pipe2(failure.data(), O_CLOEXEC) != 0) fail("pipe2");
+  const pid_t parent = getpid();
+  pid_ = fork();
+  if (pid_ == 0) become(arguments.data(), own_group_, parent, failure[1]);
+  close(failure[1]);
+  if (pid_ < 0) {
+    close(failure[0]);
+    fail("fork");
+  }
+  if (own_group_) {
+    setpgid(pid_, pid_);  // whoever comes first
+    start_guard();
+  }
+  wait_for_exec(failure[0]);
+}
+
+Child::~Child() {
+  if (guard_ < 0) return;
+  (void)!write(guard_pipe_, "x", 1);
+  close(guard_pipe_);
+  while (waitpid(guard_, nullptr, 0) < 0 && errno == EINTR) {
+  }
+}
+
+void Child::start_guard() {
+  std::array<int, 2> alive{};
+  if (pipe2(alive.data(), O_CLOEXEC) != 0) return;  // then only the command itself ends with us
+  guard_ = fork();
+  if (guard_ == 0) {
+    sigset_t all;
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, nullptr);
+    close(alive[1]);
+    char byte = 0;
+    // The end of the pipe without a byte: we were killed.
+    while (true) {
+      const ssize_t count = read(alive[0], &byte, 1);
+      if (count < 0 && errno == EINTR) continue;
+      if (count == 0) kill(-pid_, SIGKILL);
+      _exit(0);
+    }
+  }
+  close(alive[0]);
+  if (guard_ < 0) {
+    close(alive[1]);
+  } else {
+    guard_pipe_ = alive[1];
+  }
+}
+
+void Child::wait_for_exec(int descriptor) {
+  ssize_t count = 0;
+  do {
+    count = read(descriptor, &trouble_, sizeof trouble_);
+  } while (count < 0 && errno == EINTR);
+  close(descriptor);
+}
+
+void Child::forward(Sent signal) const {
+  if (own_group_ || !signal.by_terminal) kill(own_group_ ? -pid_ : pid_, signal.number);
+  // Not only when the command has stopped: a shell that just starts something (vfork) does so late.
+  if (signal.number == SIGTSTP) kill(getpid(), SIGSTOP);
+}
+
+void Child::send(int signal) const {
+  kill(own_group_ ? -pid_ : pid_, signal);
+  kill(own_group_ ? -pid_ : pid_, SIGCONT);
+}
+
+void Child::end_group() const {
+  if (own_group_) kill(-pid_, SIGKILL);
+}
+
+bool Child::has_ended() {
+  for (;;) {
+    const pid_t changed = waitpid(pid_, &status_, WNOHANG | WUNTRACED);
+    if (changed != pid_) return false;
+    if (!WIFSTOPPED(status_)) return true;
+    const int why = WSTOPSIG(status_);
+    if (why == SIGTSTP || why == SIGTTIN || why == SIGTTOU) {
+      kill(getpid(), SIGSTOP);
+      kill(own_group_ ? -pid_ : pid_, SIGCONT);
+    }
+  }
+}
+
+}  // namespace memcachedlock::cli

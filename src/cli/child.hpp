@@ -1,0 +1,62 @@
+// The command that runs under the lock.
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+#include <vector>
+
+namespace memcachedlock::cli {
+
+/// Which is not the terminal's driver, whose signals reach the command by themselves.
+struct Sent {
+  int number = 0;
+  bool by_terminal = false;
+};
+
+/// A process that ends with us, also when we are killed.
+///
+/// Under a terminal it stays in our process group, so that the keys of the terminal and job control
+/// work as with flock(1). Elsewhere (cron, systemd) it leads one of its own, so that signals reach
+/// all that it has started; a second process, which does nothing else, kills that group when we are
+/// killed.
+class Child {
+ public:
+  /// Signals that are passed on. Blocks them, and SIGCHLD, for good; to be called before any
+  /// thread is started. They are then read from the descriptor that it returns, with read_signal().
+  static int catch_signals();
+  static Sent read_signal(int descriptor);
+
+  /// Throws std::system_error.
+  explicit Child(std::vector<std::string> command);
+  ~Child();
+  Child(const Child&) = delete;
+  Child& operator=(const Child&) = delete;
+
+  /// Whether exec() went wrong, and how (errno).
+  [[nodiscard]] int trouble() const noexcept { return trouble_; }
+  /// What the terminal has sent to both is not sent again. With SIGTSTP we stop as well.
+  void forward(Sent signal) const;
+  /// To all of it that can be reached, stopped or not.
+  void send(int signal) const;
+  /// After it has ended: what it has started and left is killed, where that can be told.
+  void end_group() const;
+  /// After SIGCHLD: true when it has ended. When it has stopped, as it may not use the terminal, we
+  /// stop too, and go on with it.
+  bool has_ended();
+  /// As waitpid() tells.
+  [[nodiscard]] int status() const noexcept { return status_; }
+
+ private:
+  void start_guard();
+  void wait_for_exec(int descriptor);
+
+  pid_t pid_ = -1;
+  bool own_group_ = false;
+  int trouble_ = 0;
+  int status_ = 0;
+  pid_t guard_ = -1;
+  int guard_pipe_ = -1;
+};
+
+}  // namespace memcachedlock::cli

@@ -1,0 +1,24 @@
+// The commands that show locks and servers; each returns the status to exit with.
+#pragma once
+
+#include <string>
+
+#include "options.hpp"
+
+namespace memcachedlock::cli {
+
+int inspect_lock(const CommonOptions& common, const std::string& key);
+int list(const CommonOptions& common);
+
+/// Asks on the terminal before it frees the lock, unless `yes`.
+int break_lock(const CommonOptions& common, const std::string& key, bool yes);
+
+int doctor(const CommonOptions& common);
+
+struct TopOptions {
+  milliseconds interval{1'000};
+  int count = 0;  ///< how often it is shown; 0: until it is ended
+};
+int top(const CommonOptions& common, const TopOptions& options);
+
+}  // namespace memcachedlock::cli

@@ -1,0 +1,56 @@
+# Completion of memcachedlock for fish.
+
+function __memcachedlock_keys
+    # Not for long, as the server may be away.
+    memcachedlock --request-timeout 200ms list 2>/dev/null | sed -n '2,$s/ .*//p'
+end
+
+# What follows -- is a command line of its own.
+function __memcachedlock_in_command
+    contains -- -- (commandline -opc)
+end
+function __memcachedlock_command
+    set -l words (commandline -opc)
+    set -l end (contains -i -- -- $words)
+    set -e words[1..$end]
+    complete -C "$words "(commandline -ct)
+end
+
+set -l commands run inspect list top break doctor
+set -l none "not __fish_seen_subcommand_from $commands"
+
+complete -c memcachedlock -f
+complete -c memcachedlock -n $none -a run -d 'Run a command while a lock is held'
+complete -c memcachedlock -n $none -a inspect -d 'Who holds a lock'
+complete -c memcachedlock -n $none -a list -d 'All locks'
+complete -c memcachedlock -n $none -a top -d 'All locks, live'
+complete -c memcachedlock -n $none -a break -d 'Free a lock'
+complete -c memcachedlock -n $none -a doctor -d 'Check the servers'
+complete -c memcachedlock -n $none -l version -d 'Print the version'
+
+complete -c memcachedlock -n __memcachedlock_in_command -a '(__memcachedlock_command)'
+complete -c memcachedlock -n '__fish_seen_subcommand_from run inspect break; and not __memcachedlock_in_command' -a '(__memcachedlock_keys)'
+
+complete -c memcachedlock -l servers -x -d 'host:port or socket, separated by commas'
+complete -c memcachedlock -l scope -x -d 'Put in front of the key'
+complete -c memcachedlock -l prefix -x -d 'Of all keys'
+complete -c memcachedlock -l sasl-user -x -d 'Log in as this user'
+complete -c memcachedlock -l password-file -r -F -d 'Its first line is the password'
+complete -c memcachedlock -l request-timeout -x -a '500ms 1s 5s' -d 'Longest wait for the server'
+complete -c memcachedlock -l json -d 'Print JSON'
+complete -c memcachedlock -l colour -x -a 'auto always never' -d 'Use of colour'
+complete -c memcachedlock -l help -d 'Print help'
+
+set -l run '__fish_seen_subcommand_from run'
+complete -c memcachedlock -n $run -s w -l wait -x -a '500ms 30s 2m' -d 'Longest wait for the lock'
+complete -c memcachedlock -n $run -s n -l no-wait -d 'Do not wait'
+complete -c memcachedlock -n $run -s E -l conflict-exit-code -x -d 'Status when it is not had in time'
+complete -c memcachedlock -n $run -l timeout -x -a '30s 2m' -d 'Length of the lease'
+complete -c memcachedlock -n $run -l fair -d 'First come, first served'
+complete -c memcachedlock -n $run -l on-lost -x -a 'term kill ignore' -d 'When the lock is lost'
+complete -c memcachedlock -n $run -l grace -x -a '10s 1m' -d 'From SIGTERM to SIGKILL'
+complete -c memcachedlock -n $run -l shell -x -d 'A command for /bin/sh'
+
+complete -c memcachedlock -n '__fish_seen_subcommand_from top' -s d -l interval -x -a '1s 5s' -d 'Between two looks'
+complete -c memcachedlock -n '__fish_seen_subcommand_from top' -s n -l count -x -d 'How many looks'
+complete -c memcachedlock -n '__fish_seen_subcommand_from break' -s y -l yes -d 'Without asking'

@@ -1,0 +1,211 @@
+// memcachedlock, the program: locks for shell scripts and cron, and for who looks after services.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <map>
+#include <string>
+#include <system_error>
+#include <vector>
+
+#include "commands.hpp"
+#include "exit_status.hpp"
+#include "memcachedlock/error.hpp"
+#include "memcachedlock/version.hpp"
+#include "options.hpp"
+#include "run.hpp"
+
+namespace {
+
+using namespace memcachedlock;
+using namespace memcachedlock::cli;
+
+struct CommandLine {
+  CommandLine();
+  CommandLine(const CommandLine&) = delete;
+  CommandLine& operator=(const CommandLine&) = delete;
+
+  void add_common();
+  void add_run();
+  void add_others();
+  /// Takes what follows `--` as the command of `run`.
+  void parse(std::vector<std::string> arguments);
+
+  CLI::App app{"Distributed locks on memcached."};
+  CommonOptions common;
+  RunOptions run;
+  TopOptions top;
+  std::string colour = "auto";
+  std::string key;
+  std::string shell;
+  bool yes = false;
+  std::function<int()> action;
+};
+
+/// An option whose value is a duration.
+void add_duration(CLI::App& app, const std::string& name, const std::string& text,
+                  const std::function<void(milliseconds)>& set) {
+  app.add_option_function<std::string>(
+         name, [set](const std::string& value) { set(parse_duration(value)); }, text)
+      ->type_name("DURATION");
+}
+
+CommandLine::CommandLine() {
+  app.name("memcachedlock");
+  app.set_version_flag("--version",
+                       fmt::format("memcachedlock {}.{}.{}", MEMCACHEDLOCK_VERSION_MAJOR,
+                                   MEMCACHEDLOCK_VERSION_MINOR, MEMCACHEDLOCK_VERSION_PATCH));
+  app.require_subcommand(1);
+  app.fallthrough();
+  app.footer("See memcachedlock(1). Durations are written as 500ms, 30s, 2m, 1h.");
+  add_common();
+  add_run();
+  add_others();
+}
+
+void CommandLine::add_common() {
+  app.add_option("--servers", common.servers,
+                 "host:port, [::1]:port or /path/to.sock, separated by commas; else "
+                 "MEMCACHEDLOCK_SERVERS, or 127.0.0.1:11211")
+      ->type_name("LIST");
+  app.add_option("--scope", common.scope, "put in front of the key, as LockOptions::scope")
+      ->type_name("TEXT");
+  app.add_option("--prefix", common.client.prefix, "of all keys, as ClientOptions::prefix")
+      ->type_name("TEXT");
+  app.add_option("--sasl-user", common.client.sasl_user,
+                 "log in as this user, by the binary protocol")
+      ->type_name("NAME");
+  app.add_option("--password-file", common.password_file,
+                 "its first line is the password; else MEMCACHEDLOCK_PASSWORD")
+      ->type_name("FILE");
+  add_duration(app, "--request-timeout", "longest wait for the server (1s)",
+               [this](milliseconds limit) {
+                 common.client.operation_timeout = common.client.connect_timeout = limit;
+               });
+  app.add_flag("--json", common.json, "print JSON");
+  app.add_option("--colour,--color", colour, "auto, always or never")
+      ->check(CLI::IsMember({"auto", "always", "never"}))
+      ->type_name("WHEN");
+}
+
+void CommandLine::add_run() {
+  CLI::App& command = *app.add_subcommand(
+      "run", "Run a command while a lock is held: run KEY [options] -- command args...");
+  command.add_option("KEY", run.key, "what is locked")->required();
+  command.add_option("--shell", shell, "a command for /bin/sh, in place of the one after --")
+      ->type_name("COMMAND");
+  add_duration(command, "--wait,-w", "longest wait for the lock; else as long as it takes",
+               [this](milliseconds limit) { run.wait = limit; });
+  command.add_flag_callback(
+      "--no-wait,-n", [this] { run.wait = milliseconds(0); }, "do not wait for the lock");
+  add_duration(command, "--timeout", "of the lease, which is renewed meanwhile (30s)",
+               [this](milliseconds lease) { run.timeout = lease; });
+  command.add_flag("--fair", run.fair, "first come, first served");
+  static const std::map<std::string, OnLost> ways{
+      {"term", OnLost::term}, {"kill", OnLost::kill}, {"ignore", OnLost::ignore}};
+  command
+      .add_option_function<std::string>(
+          "--on-lost", [this](const std::string& way) { run.on_lost = ways.at(way); },
+          "what to do to the command when the lock is lost: term, kill or ignore (term)")
+      ->check(CLI::IsMember({"term", "kill", "ignore"}))
+      ->type_name("WAY");
+  add_duration(command, "--grace", "from SIGTERM to SIGKILL, when the lock is lost (10s)",
+               [this](milliseconds grace) { run.grace = grace; });
+  command
+      .add_option("--conflict-exit-code,-E", run.conflict_status,
+                  "status when the lock is not had in time (1)")
+      ->check(CLI::Range(0, 255))
+      ->type_name("N");
+  command.callback([this] { action = [this] { return cli::run(common, run); }; });
+}
+
+void CommandLine::add_others() {
+  const auto add = [this](const char* name, const char* text, bool with_key,
+                          std::function<int()> what) {
+    CLI::App* command = app.add_subcommand(name, text);
+    if (with_key) command->add_option("KEY", key, "the lock")->required();
+    command->callback([this, what = std::move(what)] { action = what; });
+    return command;
+  };
+  add("inspect", "Who holds a lock, for how long, and who waits for it", true,
+      [this] { return inspect_lock(common, key); });
+  add("list", "All locks on the servers", false, [this] { return list(common); });
+  CLI::App* live = add("top", "The same, live, with queues and rates; q ends it", false,
+                       [this] { return cli::top(common, top); });
+  add_duration(*live, "--interval,-d", "between two looks (1s)",
+               [this](milliseconds time) { top.interval = time; });
+  live->add_option("--count,-n", top.count, "how many looks; else until it is ended")
+      ->check(CLI::PositiveNumber)
+      ->type_name("N");
+  add("break", "Free a lock whose holder is gone or stuck", true, [this] {
+    return cli::break_lock(common, key, yes);
+  })->add_flag("--yes,-y", yes, "without asking");
+  add("doctor", "Whether the servers are fit for locks", false, [this] { return doctor(common); });
+}
+
+void CommandLine::parse(std::vector<std::string> arguments) {
+  const auto end = std::find(arguments.begin(), arguments.end(), "--");
+  const bool runs = std::find(arguments.begin(), end, "run") != end;
+  if (runs && end != arguments.end()) {
+    run.command.assign(end + 1, arguments.end());
+    arguments.erase(end, arguments.end());
+  }
+  std::reverse(arguments.begin(), arguments.end());  // as CLI11 wants them
+  app.parse(arguments);
+  common.colour = colour == "always" || (colour == "auto" && isatty(STDOUT_FILENO) != 0 &&
+                                         std::getenv("NO_COLOR") == nullptr);
+  if (!app.got_subcommand("run")) return;
+  if (!shell.empty()) {
+    if (!run.command.empty()) throw UsageError("give --shell or a command after --, not both");
+    run.command = {"/bin/sh", "-c", shell};
+  }
+  if (run.command.empty()) {
+    throw UsageError("no command: memcachedlock run KEY [options] -- command args...");
+  }
+}
+
+int tell(int status, const std::string& what) {
+  std::string line = what;
+  std::replace(line.begin(), line.end(), '\n', ' ');
+  constexpr std::string_view name = "memcachedlock: ";  // some errors of the library begin so
+  fmt::print(stderr, "{}{}\n", line.starts_with(name) ? "" : name, line);
+  return status;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    CommandLine line;
+    try {
+      line.parse({argv + 1, argv + argc});
+    } catch (const CLI::Success& wish) {  // --help, --version
+      return line.app.exit(wish);
+    } catch (const CLI::ParseError& error) {
+      const bool runs = line.app.got_subcommand("run");
+      const bool extra = dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr;
+      return tell(status::usage, std::string(error.what()) +
+                                     (runs && extra ? "; a command stands after --" : "") +
+                                     " (see memcachedlock --help)");
+    }
+    return line.action();
+  } catch (const UsageError& error) {
+    return tell(status::usage, error.what());
+  } catch (const InvalidKey& error) {
+    return tell(status::usage, error.what());
+  } catch (const InvalidServers& error) {
+    return tell(status::usage, error.what());
+  } catch (const InvalidOption& error) {
+    return tell(status::usage, error.what());
+  } catch (const Unavailable& error) {
+    return tell(status::unavailable, error.what());
+  } catch (const ServerError& error) {
+    return tell(status::setting, error.what());
+  } catch (const std::exception& error) {
+    return tell(status::system, error.what());
+  }
+}

@@ -1,0 +1,68 @@
+#include "options.hpp"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <cmath>
+#include <cstdlib>
+#include <fstream>
+#include <stdexcept>
+#include <utility>
+
+namespace memcachedlock::cli {
+
+namespace {
+
+/// Not on the command line, where all users of the machine see it.
+std::string read_password(const std::string& file) {
+  if (file.empty()) {
+    const char* variable = std::getenv("MEMCACHEDLOCK_PASSWORD");
+    if (variable == nullptr) {
+      throw UsageError(
+          "--sasl-user needs a password: give --password-file, or set "
+          "MEMCACHEDLOCK_PASSWORD");
+    }
+    return variable;
+  }
+  std::ifstream in(file);
+  std::string line;
+  if (!in || !std::getline(in, line)) {
+    throw UsageError(fmt::format("no password can be read from \"{}\"", file));
+  }
+  return line;
+}
+
+}  // namespace
+
+MemcachedClient CommonOptions::connect() const {
+  ClientOptions options = client;
+  if (!options.sasl_user.empty()) {
+    options.protocol = Protocol::binary;
+    options.sasl_password = read_password(password_file);
+  }
+  std::string list = servers;
+  if (list.empty()) {
+    const char* variable = std::getenv("MEMCACHEDLOCK_SERVERS");
+    list = variable != nullptr ? variable : "127.0.0.1:11211";
+  }
+  return MemcachedClient(list, std::move(options));
+}
+
+milliseconds parse_duration(const std::string& text) {
+  constexpr std::array<std::pair<std::string_view, double>, 4> units{
+      {{"ms", 1}, {"s", 1'000}, {"m", 60'000}, {"h", 3'600'000}}};
+  char* end = nullptr;
+  const bool begins_well = !text.empty() && text.front() >= '0' && text.front() <= '9';
+  const double number = begins_well ? std::strtod(text.c_str(), &end) : 0;
+  if (begins_well && std::isfinite(number)) {
+    for (const auto& [name, factor] : units) {
+      constexpr double longest = 1e12;  // ms
+      if (end == name && number * factor <= longest) {
+        return milliseconds(std::llround(number * factor));
+      }
+    }
+  }
+  throw UsageError(fmt::format("\"{}\" is no duration; write it as 500ms, 30s, 2m or 1h", text));
+}
+
+}  // namespace memcachedlock::cli

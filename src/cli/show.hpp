@@ -1,0 +1,38 @@
+// How what is known of locks and servers is shown: as lines and tables for people, as JSON for
+// programs.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "memcachedlock/diagnosis.hpp"
+#include "memcachedlock/inspect.hpp"
+#include "options.hpp"
+
+namespace memcachedlock::cli {
+
+enum class Colour { none, bold, red, yellow, green, dim };
+
+/// Left alone where `use` is false.
+std::string coloured(std::string text, Colour colour, bool use);
+
+/// "1.5 s", "3 m 20 s": two units at most.
+std::string shown(std::chrono::nanoseconds duration);
+/// "12.3 MiB"
+std::string shown_bytes(std::uint64_t bytes);
+
+/// host:pid, and the owner's name where there is one.
+std::string shown_holder(const LockStatus& lock);
+
+/// Columns as wide as their widest cell; the first row is the heading.
+std::string table(const std::vector<std::vector<std::string>>& rows, bool colour);
+
+std::string description(const LockStatus& lock, bool colour);
+std::vector<std::string> heading();
+std::vector<std::string> row(const LockStatus& lock);
+
+nlohmann::json to_json(const LockStatus& lock);
+
+}  // namespace memcachedlock::cli

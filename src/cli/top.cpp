@@ -1,0 +1,273 @@
+// memcachedlock top: the locks on the servers, live.
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <sys/signalfd.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <csignal>
+#include <cstdio>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "commands.hpp"
+#include "exit_status.hpp"
+#include "memcachedlock/diagnosis.hpp"
+#include "memcachedlock/error.hpp"
+#include "memcachedlock/inspect.hpp"
+#include "show.hpp"
+
+namespace memcachedlock::cli {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+/// Signals that end it come by a descriptor, so that the terminal is put right first.
+class Signals {
+ public:
+  Signals() {
+    sigset_t set;
+    sigemptyset(&set);
+    for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH}) sigaddset(&set, signal);
+    sigprocmask(SIG_BLOCK, &set, nullptr);
+    descriptor_ = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+  }
+  ~Signals() { close(descriptor_); }
+  Signals(const Signals&) = delete;
+  Signals& operator=(const Signals&) = delete;
+  [[nodiscard]] int descriptor() const noexcept { return descriptor_; }
+  [[nodiscard]] int next() const {
+    signalfd_siginfo info{};
+    if (read(descriptor_, &info, sizeof info) != sizeof info) return 0;
+    return static_cast<int>(info.ssi_signo);
+  }
+
+ private:
+  int descriptor_;
+};
+
+/// A screen of its own, keys without Enter; as it was before when it is destroyed.
+class Screen {
+ public:
+  Screen() {
+    tcgetattr(STDIN_FILENO, &before_);
+    termios now = before_;
+    now.c_lflag &= ~static_cast<tcflag_t>(ICANON | ECHO);
+    tcsetattr(STDIN_FILENO, TCSANOW, &now);
+    fmt::print("\x1b[?1049h\x1b[?25l");
+  }
+  ~Screen() {
+    tcsetattr(STDIN_FILENO, TCSANOW, &before_);
+    fmt::print("\x1b[?25h\x1b[?1049l");
+    std::fflush(stdout);
+  }
+  Screen(const Screen&) = delete;
+  Screen& operator=(const Screen&) = delete;
+
+  /// As much of it as there is room for.
+  static void show(const std::string& text) {
+    winsize size{};
+    const bool known = ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_row > 0;
+    const std::size_t rows = known ? size.ws_row : 24;
+    std::string screen = "\x1b[H";
+    std::size_t row = 0;
+    for (std::size_t start = 0; start < text.size() && row + 1 < rows; ++row) {
+      const auto end = text.find('\n', start);
+      screen += text.substr(start, end - start) + "\x1b[K\n";
+      start = end + 1;
+    }
+    fmt::print("{}\x1b[J", screen);
+    std::fflush(stdout);
+  }
+
+ private:
+  termios before_{};
+};
+
+struct ServerView {
+  std::string trouble;
+  std::vector<LockStatus> locks;
+  std::optional<Traffic> traffic;
+  std::map<std::string, double> rates;  // a second; empty at first
+};
+
+class Observation {
+ public:
+  explicit Observation(const CommonOptions& common) : client_(common.connect()) {}
+
+  void look() {
+    const auto now = Clock::now();
+    for (const ServerAddress& server : client_.servers()) {
+      ServerView& view = views_[server.to_string()];
+      const auto before = view.traffic;
+      view = {};
+      try {
+        view.locks = list_locks(client_, server);
+        view.traffic = traffic(client_, server);
+        if (before && before->uptime <= view.traffic->uptime) {
+          view.rates = rates(*before, *view.traffic, now - looked_at_);
+        }
+      } catch (const Error& error) {
+        view.trouble = error.what();
+      }
+      note(view);
+    }
+    looked_at_ = now;
+    ++looks_;
+  }
+
+  [[nodiscard]] std::string text(bool colour) const {
+    std::string result;
+    for (const auto& [name, view] : views_) {
+      result += coloured(name, Colour::bold, colour);
+      if (!view.trouble.empty()) {
+        result += "  " + coloured(view.trouble, Colour::red, colour) + '\n';
+        continue;
+      }
+      const auto waited =
+          std::count_if(view.locks.begin(), view.locks.end(),
+                        [](const LockStatus& lock) { return !lock.waiters.empty(); });
+      result += fmt::format("  {} locks, {} with a queue", view.locks.size(), waited);
+      for (const auto& [what, rate] : view.rates)
+        result += fmt::format("  {} {:.0f}/s", what, rate);
+      result += '\n';
+    }
+    std::vector<std::vector<std::string>> rows{heading()};
+    rows.front().emplace_back("BUSY");
+    rows.front().emplace_back("TAKEN");
+    rows.front().emplace_back("NEXT");
+    for (const LockStatus* lock : by_queue()) {
+      rows.push_back(row(*lock));
+      rows.back().push_back(fmt::format("{:.0f} %", 100 * busy(*lock)));
+      const auto rate = taken(*lock);
+      rows.back().push_back(rate ? fmt::format("~{:.1f}/s", *rate) : "-");
+      const auto& waiters = lock->waiters;
+      rows.back().push_back(
+          waiters.empty() ? "-" : fmt::format("{}:{}", waiters.front().host, waiters.front().pid));
+    }
+    return result + '\n' + table(rows, colour);
+  }
+
+  [[nodiscard]] nlohmann::json json() const {
+    nlohmann::json result{{"servers", nlohmann::json::array()}, {"locks", nlohmann::json::array()}};
+    for (const auto& [name, view] : views_) {
+      nlohmann::json server{{"server", name}, {"locks", view.locks.size()}};
+      if (!view.trouble.empty()) server["trouble"] = view.trouble;
+      for (const auto& [what, rate] : view.rates) server[what + "_per_s"] = rate;
+      result["servers"].push_back(server);
+    }
+    for (const LockStatus* lock : by_queue()) {
+      result["locks"].push_back(to_json(*lock));
+      result["locks"].back()["busy"] = busy(*lock);
+      const auto rate = taken(*lock);
+      result["locks"].back()["taken_per_s"] = rate ? nlohmann::json(*rate) : nullptr;
+    }
+    return result;
+  }
+
+ private:
+  static std::map<std::string, double> rates(const Traffic& before, const Traffic& now,
+                                             Clock::duration time) {
+    const double seconds = std::chrono::duration<double>(time).count();
+    const auto rate = [&](std::uint64_t Traffic::*counter) {
+      return static_cast<double>(now.*counter - before.*counter) / seconds;
+    };
+    return {{"reads", rate(&Traffic::reads)},
+            {"writes", rate(&Traffic::writes)},
+            {"swaps", rate(&Traffic::swaps)},
+            {"refused", rate(&Traffic::refused_swaps)},
+            {"evictions", rate(&Traffic::evictions)}};
+  }
+
+  void note(const ServerView& view) {
+    for (const LockStatus& lock : view.locks) {
+      auto [place, fresh] = seen_.try_emplace(lock.item);
+      if (fresh) place->second.since = looks_;
+      ++place->second.held;
+    }
+  }
+
+  /// In how many of our looks it was held, since the first that found it.
+  [[nodiscard]] double busy(const LockStatus& lock) const {
+    const Seen& seen = seen_.at(lock.item);
+    return static_cast<double>(seen.held) / static_cast<double>(looks_ - seen.since);
+  }
+
+  /// Nobody counts acquisitions of one key; but how long it is usually held is known, and for how
+  /// much of the time.
+  [[nodiscard]] std::optional<double> taken(const LockStatus& lock) const {
+    if (lock.usual_hold.count() == 0) return std::nullopt;
+    return busy(lock) / std::chrono::duration<double>(lock.usual_hold).count();
+  }
+
+  /// The longest queue first.
+  [[nodiscard]] std::vector<const LockStatus*> by_queue() const {
+    std::vector<const LockStatus*> result;
+    for (const auto& entry : views_) {
+      for (const LockStatus& lock : entry.second.locks) result.push_back(&lock);
+    }
+    std::stable_sort(result.begin(), result.end(), [](const auto* one, const auto* other) {
+      return one->waiters.size() > other->waiters.size();
+    });
+    return result;
+  }
+
+  struct Seen {
+    int since = 0;
+    int held = 0;
+  };
+  const MemcachedClient client_;
+  std::map<std::string, ServerView> views_;
+  std::map<std::string, Seen> seen_;
+  Clock::time_point looked_at_{};
+  int looks_ = 0;
+};
+
+/// Nothing to go on; else a signal, or 0 for the key q.
+std::optional<int> pause(const Signals& signals, milliseconds interval, bool keys) {
+  const auto end = Clock::now() + interval;
+  for (;;) {
+    const auto left = std::chrono::ceil<milliseconds>(end - Clock::now());
+    if (left.count() <= 0) return std::nullopt;
+    std::array<pollfd, 2> both{
+        {{signals.descriptor(), POLLIN, 0}, {keys ? STDIN_FILENO : -1, POLLIN, 0}}};
+    poll(both.data(), both.size(), static_cast<int>(left.count()));
+    const int signal = signals.next();
+    if (signal == SIGWINCH) return std::nullopt;
+    if (signal != 0) return signal;
+    char key = 0;
+    if ((both[1].revents & POLLIN) != 0 && read(STDIN_FILENO, &key, 1) == 1 && key == 'q') return 0;
+    if ((both[1].revents & POLLHUP) != 0) return 0;
+  }
+}
+
+}  // namespace
+
+int top(const CommonOptions& common, const TopOptions& options) {
+  const Signals signals;
+  Observation observation(common);
+  const bool live = !common.json && isatty(STDIN_FILENO) != 0 && isatty(STDOUT_FILENO) != 0;
+  std::optional<Screen> screen;
+  if (live) screen.emplace();
+  for (int shown = 1;; ++shown) {
+    observation.look();
+    if (live) {
+      Screen::show(observation.text(common.colour));
+    } else {
+      fmt::print("{}\n", common.json ? observation.json().dump() : observation.text(common.colour));
+      std::fflush(stdout);
+    }
+    if (shown == options.count) return status::fine;
+    const auto end = pause(signals, options.interval, live);
+    if (end) return *end == 0 ? status::fine : 128 + *end;
+  }
+}
+
+}  // namespace memcachedlock::cli

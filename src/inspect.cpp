@@ -1,0 +1,132 @@
+#include "memcachedlock/inspect.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <utility>
+
+#include "backend.hpp"
+#include "departure.hpp"
+#include "key_listing.hpp"
+#include "memcachedlock/error.hpp"
+#include "record.hpp"
+
+namespace memcachedlock {
+
+namespace {
+
+using std::chrono::milliseconds;
+
+/// Takes a number off the end of "host:pid:thread".
+int last_number(std::string_view& text) {
+  const auto colon = text.rfind(':');
+  int number = 0;
+  if (colon == std::string_view::npos) return number;
+  std::from_chars(text.data() + colon + 1, text.data() + text.size(), number);
+  text = text.substr(0, colon);
+  return number;
+}
+
+Participant participant(std::string_view member) {
+  Participant result;
+  const auto at = member.find('@');
+  result.token = member.substr(0, at);
+  if (at == std::string_view::npos) return result;
+  std::string_view place = member.substr(at + 1);
+  result.thread = last_number(place);
+  result.pid = last_number(place);
+  result.host = place;
+  return result;
+}
+
+std::vector<Participant> participants(const std::vector<std::string>& members) {
+  std::vector<Participant> result;
+  result.reserve(members.size());
+  for (const std::string& member : members) result.push_back(participant(member));
+  return result;
+}
+
+/// Nothing when there is no record.
+std::optional<LockStatus> status_of(const detail::Server& server, const Key& key,
+                                    const detail::View& view) {
+  const auto record = view.lock ? detail::Record::parse(view.lock->value) : std::nullopt;
+  if (!record) return std::nullopt;
+  LockStatus status;
+  status.key = key.text();
+  status.item = key.item();
+  status.server = server.name();
+  status.reserved = record->reserved;
+  if (record->owner.starts_with("n:")) status.owner = record->owner.substr(2);
+  status.holders = participants(record->members);
+  status.waiters = participants(record->waiters);
+  status.timeout = record->lease;
+  status.usual_hold = record->hold;
+  if (record->since.count() != 0) {
+    const auto now =
+        std::chrono::floor<milliseconds>(std::chrono::system_clock::now().time_since_epoch());
+    status.held_for = std::max(now - record->since, milliseconds(0));
+    status.lease_left =
+        std::clamp(record->written + record->lease - now, milliseconds(0), record->lease);
+  }
+  const auto epoch = view.epoch ? detail::Epoch::parse(view.epoch->value) : std::nullopt;
+  const bool id_is_the_holders = record->fence == 0 && record->waiters.empty();
+  const std::uint64_t sequence = id_is_the_holders ? view.lock->cas.id : record->fence;
+  if (epoch && sequence != 0) status.token = {epoch->number, sequence};
+  return status;
+}
+
+}  // namespace
+
+std::optional<LockStatus> inspect(const MemcachedClient& client, std::string_view text,
+                                  std::string_view scope) {
+  detail::Backend& backend = detail::Backend::of(client);
+  const Key key(client.options().prefix, scope, text);
+  detail::Server& server = backend.server_of(key);
+  const detail::View view = server.read(key);
+  auto status = status_of(server, key, view);
+  if (view.lock && !status) detail::reject_item(key, server);
+  return status;
+}
+
+std::vector<LockStatus> list_locks(const MemcachedClient& client, const ServerAddress& address) {
+  detail::Backend& backend = detail::Backend::of(client);
+  const std::string& prefix = client.options().prefix;
+  const auto items = detail::list_items(address, client.options(), prefix);
+  std::vector<LockStatus> locks;
+  for (const std::string& item : items) {
+    const auto key = Key::from_item(prefix, item);
+    if (!key) continue;
+    detail::Server& server = backend.server_of(*key);
+    if (server.address() != address) continue;  // left by clients with another list of servers
+    auto status = status_of(server, *key, server.read(*key));
+    if (status) locks.push_back(*std::move(status));
+  }
+  std::sort(locks.begin(), locks.end(),
+            [](const LockStatus& one, const LockStatus& other) { return one.key < other.key; });
+  return locks;
+}
+
+Broken break_lock(const MemcachedClient& client, const LockStatus& status) {
+  detail::Backend& backend = detail::Backend::of(client);
+  const auto key = Key::from_item(client.options().prefix, status.item);
+  if (!key) {
+    throw InvalidKey(
+        fmt::format("\"{}\" is no lock of this client: it has another prefix", status.item),
+        status.key, status.server);
+  }
+  detail::Server& server = backend.server_of(*key);
+  Broken outcome = Broken::changed;
+  for (const Participant& holder : status.holders) {
+    const auto view = server.read_lock(*key);
+    const auto record = view.lock ? detail::Record::parse(view.lock->value) : std::nullopt;
+    if (!record || !record->has(holder.token)) continue;
+    if (detail::take_out(server, *key, holder.token, *record, view.lock->cas) ==
+        Release::released) {
+      outcome = Broken::freed;
+    }
+  }
+  return outcome;
+}
+
+}  // namespace memcachedlock

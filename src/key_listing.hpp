@@ -1,0 +1,18 @@
+// The keys on a server. libmemcached has no command for it that knows of recent items, so this
+// speaks the text protocol itself.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "memcachedlock/client.hpp"
+
+namespace memcachedlock::detail {
+
+/// The names of the items that begin with `prefix`. Each wait is limited by `options`, and all
+/// together by a minute. Throws Unavailable, ServerError.
+std::vector<std::string> list_items(const ServerAddress& server, const ClientOptions& options,
+                                    std::string_view prefix);
+
+}  // namespace memcachedlock::detail
