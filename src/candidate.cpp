@@ -23,11 +23,12 @@ Clock::duration drift_of(milliseconds lease) { return lease / 500 + milliseconds
 }  // namespace
 
 Candidate::Candidate(const std::shared_ptr<Backend>& backend, const Key& key,
-                     const LockOptions& options, OwnerId owner)
+                     const LockOptions& options, OwnerId owner, LockType type)
     : backend_(backend),
       key_(key),
       options_(options),
       owner_(std::move(owner)),
+      type_(type),
       server_(backend->server_of(key)),
       place_(here()),
       token_(next_token()),
@@ -228,8 +229,8 @@ Candidate::Attempt Candidate::settle(const View& view, Record found, Clock::time
   if (cohort_.passes == 0) cohort_.since = started;
   const Admission now = server_.admit(key_, view.epoch, options_.timeout, options_.restart_guard);
   auto tenure =
-      std::make_shared<Tenure>(backend_, server_, key_, options_, owner_, std::move(found), token_,
-                               *view.lock, now.epoch, started, cohort_);
+      std::make_shared<Tenure>(backend_, server_, key_, options_, owner_, type_, std::move(found),
+                               token_, *view.lock, now.epoch, started, cohort_);
   may_have_landed_ = false;
   if (!now.open || !tenure->owns()) {  // or the answer came when the lease had run out
     tenure->withdraw();

@@ -37,7 +37,7 @@ class Candidate {
   using Attempt = std::variant<std::shared_ptr<Tenure>, Contended, Guarded>;
 
   Candidate(const std::shared_ptr<Backend>& backend, const Key& key, const LockOptions& options,
-            OwnerId owner);
+            OwnerId owner, LockType type);
   /// Leaves the queue.
   ~Candidate();
   Candidate(const Candidate&) = delete;
@@ -83,6 +83,7 @@ class Candidate {
   const Key& key_;
   const LockOptions& options_;
   const OwnerId owner_;
+  const LockType type_;
   Server& server_;
   const std::string place_;  // of the thread that asks
   std::string token_;

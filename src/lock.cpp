@@ -45,11 +45,11 @@ void sleep_until(Clock::time_point until, const std::stop_token& stop) {
 }  // namespace
 
 BasicLock::BasicLock(const MemcachedClient& client, std::string_view key, LockOptions options,
-                     detail::Reentry reentry)
+                     LockType type)
     : client_(client),
       key_(client_.options().prefix, options.scope, key),
       options_(std::move(options)),
-      reentry_(reentry) {
+      type_(type) {
   check_range("timeout", options_.timeout);
   check_range("interval", options_.interval);
 }
@@ -62,7 +62,7 @@ BasicLock::BasicLock(BasicLock&& other) noexcept
     : client_(other.client_),
       key_(other.key_),
       options_(other.options_),
-      reentry_(other.reentry_),
+      type_(other.type_),
       state_(std::exchange(other.state_, State::free)),
       depth_(std::exchange(other.depth_, 0)),
       generation_(other.generation_),
@@ -74,7 +74,7 @@ BasicLock& BasicLock::operator=(BasicLock&& other) noexcept {
   client_ = other.client_;
   key_ = other.key_;
   options_ = other.options_;
-  reentry_ = other.reentry_;
+  type_ = other.type_;
   state_ = std::exchange(other.state_, State::free);
   depth_ = std::exchange(other.depth_, 0);
   generation_ = other.generation_;
@@ -90,11 +90,11 @@ bool BasicLock::try_lock() { return acquire(SteadyTime::min(), {}); }
 struct BasicLock::Wait {
   Wait(const BasicLock& lock, OwnerId who, bool once)
       : owner(std::move(who)),
-        by_owner(lock.reentry_ == detail::Reentry::by_owner),
+        by_owner(lock.reenters()),
         waits(!once),
         lines_up(waits && (!by_owner || lock.options_.owner == OwnerId::this_thread())),
         candidate(lock.client_.backend_, lock.key_, lock.options_,
-                  by_owner ? owner : OwnerId::this_thread()),
+                  by_owner ? owner : OwnerId::this_thread(), lock.type_),
         pauses(lock.options_.interval) {}
 
   const OwnerId owner;
@@ -116,7 +116,7 @@ struct BasicLock::Wait {
 /// lock over. SteadyTime::min() asks once.
 bool BasicLock::acquire(std::optional<SteadyTime> deadline, const std::stop_token& stop) {
   if (generation_ != detail::process_generation()) clear();  // what is held is the parent's
-  if (state_ != State::free && reentry_ == detail::Reentry::never) {
+  if (state_ != State::free && !reenters()) {
     throw std::system_error(std::make_error_code(std::errc::resource_deadlock_would_occur),
                             "memcachedlock: this Lock is already held; use RLock to enter again");
   }
@@ -127,13 +127,17 @@ bool BasicLock::acquire(std::optional<SteadyTime> deadline, const std::stop_toke
   Wait wait(*this, depth_ == 0 ? options_.owner.resolved() : owner_, deadline == SteadyTime::min());
   while (!stop.stop_requested()) {
     if ((!wait.place || wait.place->may_ask()) && attempt(wait)) return true;
-    if (deadline && Clock::now() >= *deadline) return false;
+    if (deadline && Clock::now() >= *deadline) {
+      tell_end(wait, EventKind::given_up, "timed_out");
+      return false;
+    }
     if (!wait.place) {
       sleep_until(deadline ? std::min(wait.again, *deadline) : wait.again, stop);
     } else if (auto handed = wait.place->sleep(deadline, stop)) {
       if (attempt(wait, &*handed)) return true;
     }
   }
+  tell_end(wait, EventKind::given_up, "cancelled");
   throw Cancelled(fmt::format("waiting for \"{}\" was cancelled", key_.text()), key_.text());
 }
 
@@ -157,8 +161,13 @@ bool BasicLock::attempt(Wait& wait, detail::Handed* handed) {
         tenure = detail::Owners::instance().put(key_, wait.owner, *got);
         if (tenure != *got) (*got)->withdraw();  // its owner got it in another thread meanwhile
       }
+      const bool ours = tenure == *got;
       take(std::move(tenure), wait.owner);
-      tenure_->notify(EventKind::acquired, Clock::now() - wait.started);
+      if (ours) {
+        tell_end(wait, EventKind::acquired);
+      } else {
+        tell_end(wait, EventKind::given_up, "entered");
+      }
       return true;
     }
     Clock::duration pause{0};
@@ -176,16 +185,20 @@ bool BasicLock::attempt(Wait& wait, detail::Handed* handed) {
     if (wait.place) wait.place->ask_after(pause);
     return false;
   } catch (const LeaseLost&) {
+    tell_end(wait, EventKind::given_up, "lost");
     throw;
   } catch (const Error& error) {
     notify(EventKind::unavailable, 0, {}, error.what());
     const bool of_memcached = dynamic_cast<const Unavailable*>(&error) != nullptr ||
                               dynamic_cast<const ServerError*>(&error) != nullptr;
-    if (!of_memcached || options_.on_unavailable == OnUnavailable::fail) throw;
+    if (!of_memcached || options_.on_unavailable == OnUnavailable::fail) {
+      tell_end(wait, EventKind::given_up, "unavailable");
+      throw;
+    }
     state_ = State::unprotected;
     generation_ = detail::process_generation();
     depth_ = 1;
-    notify(EventKind::proceeded_unlocked, 0, {}, error.what());
+    tell_end(wait, EventKind::proceeded_unlocked, error.what());
     return true;
   }
 }
@@ -198,6 +211,7 @@ bool BasicLock::reenter(Wait& wait) {
   if (!inside) return false;
   if (!inside->is_reserved()) {
     take(std::move(inside), wait.owner);
+    if (wait.told_contended) tell_end(wait, EventKind::given_up, "entered");
     return true;
   }
   if (!inside->resume()) {
@@ -206,7 +220,7 @@ bool BasicLock::reenter(Wait& wait) {
   }
   take(owners.put(key_, wait.owner, inside), wait.owner);
   if (options_.renew) tenure_->start_renewal();
-  tenure_->notify(EventKind::acquired, Clock::now() - wait.started);
+  tell_end(wait, EventKind::acquired);
   return true;
 }
 
@@ -218,6 +232,10 @@ bool BasicLock::somebody_waits(const Wait& wait) const {
 
 void BasicLock::tell_contended(Wait& wait) const {
   if (!std::exchange(wait.told_contended, true)) notify(EventKind::contended);
+}
+
+void BasicLock::tell_end(Wait& wait, EventKind kind, std::string_view detail) const {
+  notify(kind, 0, Clock::now() - wait.started, detail, std::exchange(wait.told_contended, false));
 }
 
 void BasicLock::line_up(Wait& wait) { wait.place.emplace(wait.candidate.server(), wait.candidate); }
@@ -253,8 +271,7 @@ Release BasicLock::leave(std::optional<milliseconds> reservation) {
   }
   const auto tenure = tenure_;
   if (--depth_ == 0) clear();
-  const bool by_owner = reentry_ == detail::Reentry::by_owner;
-  if (by_owner &&
+  if (reenters() &&
       !detail::Owners::instance().leave(key_, owner_, tenure, reservation.has_value())) {
     return tenure->owns() ? Release::released : Release::lost;
   }
@@ -293,17 +310,19 @@ std::stop_token BasicLock::lost() const { return lease().lost(); }
 Lease BasicLock::lease() const { return Lease(tenure_); }
 
 void BasicLock::notify(EventKind kind, int attempt, std::chrono::nanoseconds duration,
-                       std::string_view detail) const noexcept {
+                       std::string_view detail, bool ends_contention) const noexcept {
   if (!client_.options().observer) return;
   Event event;
   event.kind = kind;
   event.key = key_.text();
   event.scope = options_.scope;
   event.server = client_.backend_->server_of(key_).name();
+  event.lock = type_;
   event.attempt = attempt;
   event.duration = duration;
   event.token = tenure_ != nullptr ? tenure_->fencing_token() : FencingToken{};
   event.detail = detail;
+  event.ends_contention = ends_contention;
   client_.backend_->notify(event);
 }
 

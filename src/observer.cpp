@@ -13,6 +13,8 @@ std::string_view to_string(EventKind kind) noexcept {
       return "acquired";
     case EventKind::contended:
       return "contended";
+    case EventKind::given_up:
+      return "given_up";
     case EventKind::released:
       return "released";
     case EventKind::extended:
@@ -35,7 +37,21 @@ std::string_view to_string(EventKind kind) noexcept {
   return "unknown";
 }
 
+std::string_view to_string(LockType type) noexcept {
+  switch (type) {
+    case LockType::lock:
+      return "lock";
+    case LockType::rlock:
+      return "rlock";
+    case LockType::zlock:
+      return "zlock";
+  }
+  return "unknown";
+}
+
 Observer::~Observer() = default;
+
+void Observer::on_round_trip(std::string_view /*server*/, std::chrono::nanoseconds /*duration*/) {}
 
 LogObserver::LogObserver()
     : sink_([](std::string_view line) {

@@ -43,6 +43,13 @@ void Server::raise(const Failure& failure, std::string_view key) const {
                     std::string(key), name_);
 }
 
+void Server::tell_round_trip(std::chrono::nanoseconds duration) const noexcept {
+  try {
+    options_.observer->on_round_trip(name_, duration);
+  } catch (...) {  // an observer breaks nothing
+  }
+}
+
 template <class Request>
 auto Server::ask(std::string_view key, milliseconds limit, Request&& request) {
   const milliseconds longest_wait = std::clamp(limit, milliseconds(1), options_.operation_timeout);
@@ -57,7 +64,9 @@ auto Server::ask(std::string_view key, milliseconds limit, Request&& request) {
     }
     try {
       (*loan)->begin(longest_wait);
+      const auto started = options_.observer ? Clock::now() : Clock::time_point{};
       auto answer = request(**loan);
+      if (options_.observer) tell_round_trip(Clock::now() - started);
       (*loan)->end();
       loan->keep();
       return answer;

@@ -29,13 +29,15 @@ constexpr int share_for_others = 16;
 }  // namespace
 
 Tenure::Tenure(std::shared_ptr<Backend> backend, Server& server, Key key,
-               const LockOptions& options, OwnerId owner, Record record, std::string token,
-               const Item& item, std::uint64_t epoch, Clock::time_point started, Cohort cohort)
+               const LockOptions& options, OwnerId owner, LockType type, Record record,
+               std::string token, const Item& item, std::uint64_t epoch, Clock::time_point started,
+               Cohort cohort)
     : backend_(std::move(backend)),
       server_(server),
       key_(std::move(key)),
       scope_(options.scope),
       owner_(std::move(owner)),
+      type_(type),
       lease_(options.timeout),
       fair_(options.fair),
       token_(std::move(token)),
@@ -172,8 +174,11 @@ Release Tenure::release() {
   if (!passed.on) LocalQueue::wake(server_, key_, passed.pause);
   end_tasks();
   if (outcome == Release::lost) announce_loss();
-  if (outcome == Release::released) notify(EventKind::released, Clock::now() - since_);
   if (outcome == Release::unavailable) notify(EventKind::unavailable, {}, trouble);
+  if (outcome != Release::lost) {
+    notify(EventKind::released, Clock::now() - since_,
+           outcome == Release::unavailable ? "unavailable" : "");
+  }
   return outcome;
 }
 
@@ -342,18 +347,18 @@ std::optional<Keeper::Times> Tenure::on_time(milliseconds limit) {
   return std::nullopt;
 }
 
-void Tenure::notify(EventKind kind, std::chrono::nanoseconds duration, std::string_view detail,
-                    int attempt) const {
+void Tenure::notify(EventKind kind, std::chrono::nanoseconds duration,
+                    std::string_view detail) const {
   if (!backend_->options().observer) return;
   Event event;
   event.kind = kind;
   event.key = key_.text();
   event.scope = scope_;
   event.server = server_.name();
+  event.lock = type_;
   event.duration = duration;
   event.token = fence_;
   event.detail = detail;
-  event.attempt = attempt;
   backend_->notify(event);
 }
 

@@ -30,8 +30,8 @@ class Tenure final : public Keeper::Task, public std::enable_shared_from_this<Te
  public:
   /// A record that was just written for `token`; the lease counts from `started`.
   Tenure(std::shared_ptr<Backend> backend, Server& server, Key key, const LockOptions& options,
-         OwnerId owner, Record record, std::string token, const Item& item, std::uint64_t epoch,
-         Clock::time_point started, Cohort cohort);
+         OwnerId owner, LockType type, Record record, std::string token, const Item& item,
+         std::uint64_t epoch, Clock::time_point started, Cohort cohort);
 
   /// False when the lease is lost. Throws Unavailable; the lease then runs on as it was.
   bool extend(std::chrono::milliseconds lease, std::chrono::milliseconds limit);
@@ -51,13 +51,7 @@ class Tenure final : public Keeper::Task, public std::enable_shared_from_this<Te
   [[nodiscard]] std::chrono::milliseconds remaining() const;
   [[nodiscard]] FencingToken fencing_token() const noexcept { return fence_; }
   [[nodiscard]] std::stop_token lost();
-  [[nodiscard]] Clock::time_point since() const noexcept { return since_; }
   [[nodiscard]] Server& server() const noexcept { return server_; }
-  [[nodiscard]] std::chrono::milliseconds lease() const noexcept { return lease_; }
-
-  void notify(EventKind kind, std::chrono::nanoseconds duration = {}, std::string_view detail = {},
-              int attempt = 0) const;
-
   std::optional<Keeper::Times> on_time(std::chrono::milliseconds limit) override;
 
   unsigned holds = 0;  // how often its owner is inside; guarded by the owners' table
@@ -86,6 +80,8 @@ class Tenure final : public Keeper::Task, public std::enable_shared_from_this<Te
   };
   Passed pass_on() MCL_REQUIRES(mutex_);
   bool hand_over(LocalQueue::Claim& next) MCL_REQUIRES(mutex_);
+  void notify(EventKind kind, std::chrono::nanoseconds duration = {},
+              std::string_view detail = {}) const;
   bool lose();
   void announce_loss();
   /// Neither renewed nor watched any more.
@@ -100,6 +96,7 @@ class Tenure final : public Keeper::Task, public std::enable_shared_from_this<Te
   const Key key_;
   const std::string scope_;
   const OwnerId owner_;
+  const LockType type_;
   const std::chrono::milliseconds lease_;
   const bool fair_;
   const std::string token_;

@@ -3,7 +3,8 @@
 # shellcheck disable=SC2034  # for those who source this
 build_packages="g++ cmake ninja-build pkg-config libmemcached-dev libfmt-dev libssl-dev"
 test_packages="memcached libgtest-dev libbenchmark-dev libsqlite3-dev sasl2-bin libsasl2-modules faketime
-  postgresql libpqxx-dev libcli11-dev nlohmann-json3-dev zsh fish groff-base"
+  postgresql libpqxx-dev libcli11-dev nlohmann-json3-dev zsh fish groff-base
+  prometheus prometheus-cpp-dev curl"
 
 need() {
   local missing=() package

@@ -19,7 +19,6 @@ namespace memcachedlock {
 namespace detail {
 class Tenure;
 struct Handed;
-enum class Reentry { never, by_owner };
 }  // namespace detail
 
 /// The members of all three locks: the standard's *TimedLockable*, so that std::unique_lock,
@@ -83,7 +82,7 @@ class MEMCACHEDLOCK_EXPORT BasicLock {
  protected:
   /// Throws InvalidKey, InvalidOption.
   BasicLock(const MemcachedClient& client, std::string_view key, LockOptions options,
-            detail::Reentry reentry);
+            LockType type);
   /// Releases what is held.
   ~BasicLock();
   BasicLock(BasicLock&& other) noexcept;
@@ -94,7 +93,7 @@ class MEMCACHEDLOCK_EXPORT BasicLock {
   /// Gives the lock up to its owner: nobody else gets it for `time`. Free afterwards.
   void reserve(std::chrono::milliseconds time);
   void notify(EventKind kind, int attempt = 0, std::chrono::nanoseconds duration = {},
-              std::string_view detail = {}) const noexcept;
+              std::string_view detail = {}, bool ends_contention = false) const noexcept;
 
  private:
   enum class State { free, leased, unprotected };
@@ -106,6 +105,8 @@ class MEMCACHEDLOCK_EXPORT BasicLock {
   [[nodiscard]] bool somebody_waits(const Wait& wait) const;
   void line_up(Wait& wait);
   void tell_contended(Wait& wait) const;
+  void tell_end(Wait& wait, EventKind kind, std::string_view detail = {}) const;
+  [[nodiscard]] bool reenters() const noexcept { return type_ != LockType::lock; }
   void take(std::shared_ptr<detail::Tenure> tenure, const OwnerId& owner);
   Release leave(std::optional<std::chrono::milliseconds> reservation);
   void require_held() const;
@@ -114,7 +115,7 @@ class MEMCACHEDLOCK_EXPORT BasicLock {
   MemcachedClient client_;
   Key key_;
   LockOptions options_;
-  detail::Reentry reentry_;
+  LockType type_;
   State state_ = State::free;
   unsigned depth_ = 0;       // how often this object was locked; more than 1 for RLock, ZLock only
   unsigned generation_ = 0;  // the process that locked it
@@ -127,7 +128,7 @@ class MEMCACHEDLOCK_EXPORT Lock : public BasicLock {
  public:
   /// Makes no request. Throws InvalidKey, InvalidOption.
   Lock(const MemcachedClient& client, std::string_view key, LockOptions options = {})
-      : BasicLock(client, key, std::move(options), detail::Reentry::never) {}
+      : BasicLock(client, key, std::move(options), LockType::lock) {}
 };
 
 template <class Rep, class Period>

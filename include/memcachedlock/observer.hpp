@@ -13,7 +13,11 @@ namespace memcachedlock {
 enum class EventKind {
   acquired,            ///< duration: how long it was waited for
   contended,           ///< another holds it; once a wait
-  released,            ///< duration: how long it was held
+  given_up,            ///< not acquired; duration: how long it was waited for; detail: timed_out,
+                       ///< cancelled, unavailable, lost, or entered, where its owner got in by
+                       ///< another thread meanwhile and this one entered after it
+  released,            ///< duration: how long it was held; detail: unavailable, where memcached did
+                       ///< not answer
   extended,            ///< the lease was renewed
   lost,                ///< the lease ended while held
   reserved,            ///< a ZLock keeps it for its owner; duration: for how long
@@ -26,16 +30,23 @@ enum class EventKind {
 
 [[nodiscard]] MEMCACHEDLOCK_EXPORT std::string_view to_string(EventKind kind) noexcept;
 
+enum class LockType { lock, rlock, zlock };
+
+[[nodiscard]] MEMCACHEDLOCK_EXPORT std::string_view to_string(LockType type) noexcept;
+
 /// One thing that happened. The views live only during the call.
 struct Event {
   EventKind kind{};
   std::string_view key;  ///< as the user gave it; empty for restart_seen
   std::string_view scope;
   std::string_view server;
+  LockType lock = LockType::lock;  ///< but for restart_seen, which is of the whole server
   std::chrono::nanoseconds duration{0};
   int attempt = 0;
   FencingToken token{};
   std::string_view detail;
+  /// Ends a wait of which `contended` has told: acquired, given_up or proceeded_unlocked.
+  bool ends_contention = false;
 };
 
 /// Is told of every event of a client's locks. Called from the thread in which it happens, also
@@ -45,6 +56,8 @@ class MEMCACHEDLOCK_EXPORT Observer {
  public:
   virtual ~Observer();
   virtual void on_event(const Event& event) = 0;
+  /// A request that was answered. Does nothing unless it is overridden.
+  virtual void on_round_trip(std::string_view server, std::chrono::nanoseconds duration);
 };
 
 /// Writes one line an event, to standard error or to `sink`. Lines are never mixed.

@@ -21,7 +21,7 @@ class MEMCACHEDLOCK_EXPORT RLock : public BasicLock {
  public:
   /// Makes no request. Throws InvalidKey, InvalidOption.
   RLock(const MemcachedClient& client, std::string_view key, LockOptions options = {})
-      : BasicLock(client, key, std::move(options), detail::Reentry::by_owner) {}
+      : BasicLock(client, key, std::move(options), LockType::rlock) {}
 };
 
 }  // namespace memcachedlock

@@ -137,7 +137,7 @@ class ZLock : public BasicLock {
  public:
   /// Makes no request. Throws InvalidKey, InvalidOption.
   ZLock(const MemcachedClient& client, std::string_view key, ZLockOptions options = {})
-      : BasicLock(client, key, options.lock_options(), detail::Reentry::by_owner),
+      : BasicLock(client, key, options.lock_options(), LockType::zlock),
         options_(std::move(options)) {
     detail::check_zlock_options(options_);
   }
