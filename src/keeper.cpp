@@ -15,6 +15,7 @@ namespace {
 struct Keepers {
   Keeper instance;
   Keeper punctual;
+  Keeper waiting;
 };
 
 PerProcess<Keepers>& keepers() {
@@ -24,6 +25,7 @@ PerProcess<Keepers>& keepers() {
     return std::atexit([] {
              Keepers* mine = keepers().find();
              if (mine == nullptr) return;
+             mine->waiting.stop();
              mine->instance.stop();  // its last request may have to be cut off
              mine->punctual.stop();
            }) == 0;
@@ -38,6 +40,7 @@ constexpr std::chrono::hours longest_limit{1};
 }  // namespace
 
 Keeper& Keeper::instance() { return keepers().get().instance; }
+Keeper& Keeper::waiting() { return keepers().get().waiting; }
 Keeper& Keeper::punctual() { return keepers().get().punctual; }
 
 void Keeper::schedule(const std::shared_ptr<Task>& task, Times times) {

@@ -1,6 +1,7 @@
 // The background threads of a process, started at first need, joined at exit: one renews leases and
-// clears away what an unanswered acquire may have left; the other never waits for the network,
-// tells of leases that can't be kept, and cuts off requests that take too long (pool.hpp).
+// clears away what an unanswered acquire may have left; another never waits for the network,
+// tells of leases that can't be kept, and cuts off requests that take too long (pool.hpp); a third
+// acquires for event loops (async_acquire.cpp).
 #pragma once
 
 #include <chrono>
@@ -44,6 +45,8 @@ class Keeper {
   static Keeper& instance();
   /// The one whose tasks never wait, so that they are called in time.
   static Keeper& punctual();
+  /// The one whose tasks wait for locks, for callers that must not.
+  static Keeper& waiting();
 
   /// Calls `task` once at `times.due`, or earlier if that was agreed before.
   void schedule(const std::shared_ptr<Task>& task, Times times);

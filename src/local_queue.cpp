@@ -54,6 +54,15 @@ struct LocalQueue::Entry {
   Candidate& candidate;
   State state = State::busy;  // guarded by the queue's mutex, as what follows
   Handed handed;
+  std::function<void()> wake;  // instead of a thread that sleeps
+
+  void notify() {
+    if (wake) {
+      wake();
+    } else {
+      changed.notify_one();
+    }
+  }
   std::condition_variable_any changed;
 };
 
@@ -89,7 +98,7 @@ void LocalQueue::wake(const Server& server, const Key& key, Clock::duration paus
   const MutexLock lock(queue->mutex_);
   queue->ask_at_ = std::min(queue->ask_at_, Clock::now() + pause);
   ++queue->wakes_;
-  if (!queue->entries_.empty()) queue->entries_.front()->changed.notify_one();
+  if (!queue->entries_.empty()) queue->entries_.front()->notify();
 }
 
 LocalQueue::Place::Place(const Server& server, Candidate& candidate)
@@ -124,7 +133,7 @@ LocalQueue::Place::~Place() {
       if (candidate.succeeded()) {
         queue_->ask_at_ = Clock::now() + held_here;
       } else {
-        queue_->entries_.front()->changed.notify_one();
+        queue_->entries_.front()->notify();
       }
     }
   }
@@ -154,26 +163,47 @@ std::optional<Handed> LocalQueue::Place::sleep(std::optional<Clock::time_point> 
   // Whoever stops waits for the mutex, so that the wait below cannot miss it.
   const std::stop_callback on_stop(stop, [this] {
     const MutexLock lock(queue_->mutex_);
-    entry_->changed.notify_one();
+    entry_->notify();
   });
   const MutexLock lock(queue_->mutex_);
   entry.state = Entry::State::asleep;
-  for (;;) {
-    if (entry.state == Entry::State::served) break;
-    Clock::time_point until = Clock::now() + look_around + milliseconds(queue_->entries_.size());
-    if (entry.state == Entry::State::asleep) {
-      const auto now = Clock::now();
-      if (stop.stop_requested() || (limit && now >= *limit)) break;
-      if (is_first()) {
-        if (now >= queue_->ask_at_) break;
-        until = std::min(until, queue_->ask_at_);
-      }
-      if (limit) until = std::min(until, *limit);
-    }
-    entry.changed.wait_until(queue_->mutex_, until);
+  while (const auto until = sleep_on(limit, stop.stop_requested())) {
+    entry.changed.wait_until(queue_->mutex_, *until);
   }
-  const bool served = std::exchange(entry.state, Entry::State::busy) == Entry::State::served;
-  return served ? std::optional(std::move(entry.handed)) : std::nullopt;
+  return get_up();
+}
+
+std::optional<Clock::time_point> LocalQueue::Place::sleep_on(std::optional<Clock::time_point> limit,
+                                                             bool stop) const {
+  if (entry_->state == Entry::State::served) return std::nullopt;
+  const auto now = Clock::now();
+  Clock::time_point until = now + look_around + milliseconds(queue_->entries_.size());
+  if (entry_->state == Entry::State::claimed) return until;
+  if (stop || (limit && now >= *limit)) return std::nullopt;
+  if (is_first()) {
+    if (now >= queue_->ask_at_) return std::nullopt;
+    until = std::min(until, queue_->ask_at_);
+  }
+  return limit ? std::min(until, *limit) : until;
+}
+
+std::optional<Handed> LocalQueue::Place::get_up() {
+  const bool served = std::exchange(entry_->state, Entry::State::busy) == Entry::State::served;
+  return served ? std::optional(std::move(entry_->handed)) : std::nullopt;
+}
+
+std::optional<Clock::time_point> LocalQueue::Place::nap(std::optional<Clock::time_point> limit,
+                                                        bool stop, std::optional<Handed>& served) {
+  const MutexLock lock(queue_->mutex_);
+  if (entry_->state == Entry::State::busy) entry_->state = Entry::State::asleep;
+  const auto until = sleep_on(limit, stop);
+  if (!until) served = get_up();
+  return until;
+}
+
+void LocalQueue::Place::on_change(std::function<void()> wake) {
+  const MutexLock lock(queue_->mutex_);
+  entry_->wake = std::move(wake);
 }
 
 LocalQueue::Claim::Claim(std::shared_ptr<LocalQueue> queue, Entry& entry) noexcept
@@ -186,7 +216,7 @@ LocalQueue::Claim::~Claim() {
   if (entry_ == nullptr) return;
   const MutexLock lock(queue_->mutex_);
   entry_->state = Entry::State::asleep;
-  entry_->changed.notify_one();
+  entry_->notify();
 }
 
 const Candidate& LocalQueue::Claim::candidate() const noexcept { return entry_->candidate; }
@@ -196,7 +226,7 @@ void LocalQueue::Claim::serve(Handed handed) {
   const MutexLock lock(queue_->mutex_);
   entry.handed = std::move(handed);
   entry.state = Entry::State::served;
-  entry.changed.notify_one();  // under the mutex: it is gone soon after
+  entry.notify();  // under the mutex: it is gone soon after
 }
 
 }  // namespace memcachedlock::detail

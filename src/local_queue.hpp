@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <condition_variable>
+#include <functional>
 #include <list>
 #include <memory>
 #include <optional>
@@ -67,7 +68,19 @@ class LocalQueue::Place {
   [[nodiscard]] std::optional<Handed> sleep(std::optional<Clock::time_point> limit,
                                             const std::stop_token& stop);
 
+  /// For one that no thread sleeps for: when to ask again, unless on_change() wakes it earlier.
+  /// Until nothing comes back, with what it was served if it was, nothing else may be asked of it.
+  [[nodiscard]] std::optional<Clock::time_point> nap(std::optional<Clock::time_point> limit,
+                                                     bool stop, std::optional<Handed>& served);
+  /// `wake` is called when a nap may be over, under the queue's mutex, in any thread.
+  void on_change(std::function<void()> wake);
+
  private:
+  /// Until when to sleep on; nothing where the sleep is over.
+  [[nodiscard]] std::optional<Clock::time_point> sleep_on(std::optional<Clock::time_point> limit,
+                                                          bool stop) const
+      MCL_REQUIRES(queue_->mutex_);
+  [[nodiscard]] std::optional<Handed> get_up() MCL_REQUIRES(queue_->mutex_);
   [[nodiscard]] bool is_first() const MCL_REQUIRES(queue_->mutex_);
 
   std::shared_ptr<LocalQueue> queue_;

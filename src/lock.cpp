@@ -16,6 +16,7 @@
 #include "pace.hpp"
 #include "process.hpp"
 #include "tenure.hpp"
+#include "wait.hpp"
 
 namespace memcachedlock {
 
@@ -86,45 +87,12 @@ void BasicLock::lock() { acquire(std::nullopt, {}); }
 void BasicLock::lock(const std::stop_token& stop) { acquire(std::nullopt, stop); }
 bool BasicLock::try_lock() { return acquire(SteadyTime::min(), {}); }
 
-/// What one acquire remembers from one request to the next.
-struct BasicLock::Wait {
-  Wait(const BasicLock& lock, OwnerId who, bool once)
-      : owner(std::move(who)),
-        by_owner(lock.reenters()),
-        waits(!once),
-        lines_up(waits && (!by_owner || lock.options_.owner == OwnerId::this_thread())),
-        candidate(lock.client_.backend_, lock.key_, lock.options_,
-                  by_owner ? owner : OwnerId::this_thread(), lock.type_),
-        pauses(lock.options_.interval) {}
-
-  const OwnerId owner;
-  const bool by_owner;
-  const bool waits;
-  /// In the queue of this process's threads. Not an owner that other threads or processes share:
-  /// it may get in where those before it can't.
-  const bool lines_up;
-  const SteadyTime started = Clock::now();
-  detail::Candidate candidate;
-  detail::Pauses pauses;
-  std::optional<detail::LocalQueue::Place> place;
-  SteadyTime again{};  // when to ask next
-  bool told_contended = false;
-};
-
 /// The whole acquire path: enter again if its owner is inside; else ask memcached until it says
 /// yes, the time is over, or the wait is cancelled; or until a thread of this process hands the
 /// lock over. SteadyTime::min() asks once.
 bool BasicLock::acquire(std::optional<SteadyTime> deadline, const std::stop_token& stop) {
-  if (generation_ != detail::process_generation()) clear();  // what is held is the parent's
-  if (state_ != State::free && !reenters()) {
-    throw std::system_error(std::make_error_code(std::errc::resource_deadlock_would_occur),
-                            "memcachedlock: this Lock is already held; use RLock to enter again");
-  }
-  if (state_ == State::unprotected) {
-    ++depth_;
-    return true;
-  }
-  Wait wait(*this, depth_ == 0 ? options_.owner.resolved() : owner_, deadline == SteadyTime::min());
+  if (is_unprotected()) return true;
+  Wait wait(*this, deadline == SteadyTime::min() ? Wait::Way::once : Wait::Way::thread);
   while (!stop.stop_requested()) {
     if ((!wait.place || wait.place->may_ask()) && attempt(wait)) return true;
     if (deadline && Clock::now() >= *deadline) {
@@ -137,6 +105,22 @@ bool BasicLock::acquire(std::optional<SteadyTime> deadline, const std::stop_toke
       if (attempt(wait, &*handed)) return true;
     }
   }
+  cancel(wait);
+}
+
+/// Before an acquire: true when it enters again what runs without a lock.
+bool BasicLock::is_unprotected() {
+  if (generation_ != detail::process_generation()) clear();  // what is held is the parent's
+  if (state_ != State::free && !reenters()) {
+    throw std::system_error(std::make_error_code(std::errc::resource_deadlock_would_occur),
+                            "memcachedlock: this Lock is already held; use RLock to enter again");
+  }
+  if (state_ != State::unprotected) return false;
+  ++depth_;
+  return true;
+}
+
+void BasicLock::cancel(Wait& wait) const {
   tell_end(wait, EventKind::given_up, "cancelled");
   throw Cancelled(fmt::format("waiting for \"{}\" was cancelled", key_.text()), key_.text());
 }
@@ -144,7 +128,7 @@ bool BasicLock::acquire(std::optional<SteadyTime> deadline, const std::stop_toke
 /// One request, or what another thread handed over.
 bool BasicLock::attempt(Wait& wait, detail::Handed* handed) {
   try {
-    if (!wait.place && reenter(wait)) return true;
+    if ((!wait.place || wait.owner_moves) && reenter(wait)) return true;
     if (!wait.place && wait.lines_up && somebody_waits(wait)) {
       line_up(wait);
       if (!wait.place->may_ask()) {
@@ -238,7 +222,10 @@ void BasicLock::tell_end(Wait& wait, EventKind kind, std::string_view detail) co
   notify(kind, 0, Clock::now() - wait.started, detail, std::exchange(wait.told_contended, false));
 }
 
-void BasicLock::line_up(Wait& wait) { wait.place.emplace(wait.candidate.server(), wait.candidate); }
+void BasicLock::line_up(Wait& wait) {
+  wait.place.emplace(wait.candidate.server(), wait.candidate);
+  if (wait.wake) wait.place->on_change(wait.wake);
+}
 
 void BasicLock::take(std::shared_ptr<detail::Tenure> tenure, const OwnerId& owner) {
   tenure_ = std::move(tenure);

@@ -17,6 +17,7 @@
 namespace memcachedlock {
 
 namespace detail {
+class AsyncAcquire;
 class Tenure;
 struct Handed;
 }  // namespace detail
@@ -99,7 +100,11 @@ class MEMCACHEDLOCK_EXPORT BasicLock {
   enum class State { free, leased, unprotected };
   struct Wait;
 
+  friend class detail::AsyncAcquire;
+
   bool acquire(std::optional<SteadyTime> deadline, const std::stop_token& stop);
+  bool is_unprotected();
+  [[noreturn]] void cancel(Wait& wait) const;
   bool attempt(Wait& wait, detail::Handed* handed = nullptr);
   bool reenter(Wait& wait);
   [[nodiscard]] bool somebody_waits(const Wait& wait) const;

@@ -1,0 +1,285 @@
+// Locks awaited by coroutines.
+#include "memcachedlock/asio.hpp"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/bind_cancellation_slot.hpp>
+#include <boost/asio/cancellation_signal.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/experimental/awaitable_operators.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/thread_pool.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <boost/asio/use_future.hpp>
+#include <filesystem>
+#include <future>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "local_server.hpp"
+#include "memcachedlock/memcachedlock.hpp"
+#include "recorder.hpp"
+
+namespace mcl = memcachedlock;
+namespace asio = boost::asio;
+using namespace std::chrono_literals;
+
+namespace {
+
+class Asio : public testing::Test {
+ protected:
+  /// Runs it in this thread, and throws what it throws.
+  void run(asio::awaitable<void> body) {
+    std::exception_ptr trouble;
+    asio::co_spawn(loop, std::move(body),
+                   [&](const std::exception_ptr& thrown) { trouble = thrown; });
+    loop.restart();
+    loop.run();
+    if (trouble) std::rethrow_exception(trouble);
+  }
+  [[nodiscard]] auto executor() { return loop.get_executor(); }
+
+  LocalServer server;
+  asio::io_context loop;
+  const std::shared_ptr<Recorder> recorder = std::make_shared<Recorder>();
+  const mcl::MemcachedClient client{server.address(), {.observer = recorder}};
+};
+
+std::size_t threads() {
+  const std::filesystem::directory_iterator all("/proc/self/task");
+  return static_cast<std::size_t>(std::distance(begin(all), end(all)));
+}
+
+TEST_F(Asio, ACoroutineLocksAndReleases) {
+  run([&]() -> asio::awaitable<void> {
+    mcl::Lock lock(client, "key");
+    co_await mcl::async_lock(executor(), lock, asio::use_awaitable);
+    EXPECT_TRUE(lock.owns_lock());
+    EXPECT_TRUE(lock.fencing_token());
+    mcl::Lock other(client, "key");
+    EXPECT_FALSE(other.try_lock());
+    EXPECT_FALSE(co_await mcl::async_try_lock_for(executor(), other, 20ms, asio::use_awaitable));
+    EXPECT_EQ(co_await mcl::async_release(executor(), lock, asio::use_awaitable),
+              mcl::Release::released);
+    EXPECT_FALSE(lock.owns_lock());
+    EXPECT_TRUE(co_await mcl::async_try_lock_for(executor(), other, 1h, asio::use_awaitable));
+  }());
+}
+
+TEST_F(Asio, ErrorsComeAsExceptions) {
+  run([&]() -> asio::awaitable<void> {
+    mcl::Lock lock(client, "key");
+    EXPECT_THROW((void)co_await mcl::async_release(executor(), lock, asio::use_awaitable),
+                 std::system_error);  // not held
+    co_await mcl::async_lock(executor(), lock, asio::use_awaitable);
+    EXPECT_THROW(co_await mcl::async_lock(executor(), lock, asio::use_awaitable),
+                 std::system_error);  // held already
+    lock.unlock();
+    server.stop();
+    EXPECT_THROW(co_await mcl::async_lock(executor(), lock, asio::use_awaitable), mcl::Unavailable);
+    mcl::Lock proceeding(client, "key", {.on_unavailable = mcl::OnUnavailable::proceed});
+    co_await mcl::async_lock(executor(), proceeding, asio::use_awaitable);
+    EXPECT_FALSE(proceeding.owns_lock());
+  }());
+}
+
+TEST_F(Asio, AThousandWaitersNeedNoThreadEachAndComeInTurn) {
+  constexpr int waiters = 1'000;
+  std::vector<int> order;
+  bool inside = false;
+  mcl::Lock holder(client, "key");
+  holder.lock();
+  const std::size_t before = threads();
+  std::size_t most = 0;
+  int asking = 0;
+  const auto body = [&](int number) -> asio::awaitable<void> {
+    mcl::Lock lock(client, "key");
+    ++asking;
+    co_await mcl::async_lock(executor(), lock, asio::use_awaitable);
+    EXPECT_FALSE(std::exchange(inside, true));
+    order.push_back(number);
+    most = std::max(most, threads());
+    inside = false;
+    (void)co_await mcl::async_release(executor(), lock, asio::use_awaitable);
+  };
+  for (int i = 0; i < waiters; ++i) asio::co_spawn(loop, body(i), asio::detached);
+  asio::post(loop, [&] { holder.unlock(); });  // when all have asked
+  const long reads_before = server.counted({"cmd_get"});
+  loop.run();
+  EXPECT_EQ(asking, waiters);
+  EXPECT_EQ(order.size(), static_cast<std::size_t>(waiters));
+  EXPECT_TRUE(std::is_sorted(order.begin(), order.end()));
+  EXPECT_LE(most, before + 2);
+  // A hand-over each, and not a crowd that polls.
+  EXPECT_LT(server.counted({"cmd_get"}) - reads_before, 10 * waiters);
+}
+
+TEST_F(Asio, ThreadsAndCoroutinesShareOneQueue) {
+  std::atomic<int> inside{0};
+  int count = 0;  // under the lock
+  const auto work = [&] {
+    EXPECT_EQ(inside.fetch_add(1), 0);
+    ++count;
+    inside.fetch_sub(1);
+  };
+  std::vector<std::thread> all;
+  for (int i = 0; i < 4; ++i) {
+    all.emplace_back([&] {
+      for (int round = 0; round < 100; ++round) {
+        mcl::Lock lock(client, "key");
+        lock.lock();
+        work();
+      }
+    });
+  }
+  const auto body = [&]() -> asio::awaitable<void> {
+    for (int round = 0; round < 100; ++round) {
+      mcl::Lock lock(client, "key");
+      co_await mcl::async_lock(executor(), lock, asio::use_awaitable);
+      work();
+      (void)co_await mcl::async_release(executor(), lock, asio::use_awaitable);
+    }
+  };
+  for (int i = 0; i < 4; ++i) asio::co_spawn(loop, body(), asio::detached);
+  loop.run();
+  for (std::thread& thread : all) thread.join();
+  EXPECT_EQ(count, 800);
+}
+
+TEST_F(Asio, ACancelledWaitEndsAndLeavesTheQueue) {
+  mcl::Lock holder(client, "key", {.fair = true});
+  std::thread([&] { holder.lock(); }).join();
+  for (const bool fair : {false, true}) {
+    asio::cancellation_signal signal;
+    std::exception_ptr thrown;
+    mcl::Lock lock(client, "key", {.fair = fair});
+    mcl::async_lock(executor(), lock,
+                    asio::bind_cancellation_slot(
+                        signal.slot(), [&](const std::exception_ptr& what) { thrown = what; }));
+    EXPECT_TRUE(eventually([&] { return recorder->count(mcl::EventKind::contended) == 1 + fair; }));
+    signal.emit(asio::cancellation_type::terminal);
+    loop.restart();
+    loop.run();
+    ASSERT_TRUE(thrown);
+    EXPECT_THROW(std::rethrow_exception(thrown), mcl::Cancelled);
+    EXPECT_FALSE(lock.owns_lock());
+    signal.emit(asio::cancellation_type::terminal);  // too late: nothing
+  }
+  EXPECT_EQ(server.get("memcachedlock:key").find('?'), std::string::npos);
+  EXPECT_EQ(holder.release(), mcl::Release::released);
+}
+
+TEST_F(Asio, ATimerMayEndTheWait) {
+  using asio::experimental::awaitable_operators::operator||;
+  mcl::Lock holder(client, "key");
+  holder.lock();
+  run([&]() -> asio::awaitable<void> {
+    mcl::Lock lock(client, "key");
+    asio::steady_timer timer(loop, 20ms);
+    const auto first = co_await (mcl::async_lock(executor(), lock, asio::use_awaitable) ||
+                                 timer.async_wait(asio::use_awaitable));
+    EXPECT_EQ(first.index(), 1U);
+    EXPECT_FALSE(lock.owns_lock());
+  }());
+}
+
+TEST_F(Asio, ACoroutineThatChangesThreadsKeepsItsOwnership) {
+  asio::thread_pool one(1);
+  asio::thread_pool other(1);
+  auto body = [&]() -> asio::awaitable<void> {
+    const mcl::LockOptions options{.owner = mcl::OwnerId::unique()};
+    mcl::RLock outer(client, "key", options);
+    co_await mcl::async_lock(one.get_executor(), outer, asio::use_awaitable);
+    const auto here = std::this_thread::get_id();
+    const auto token = outer.fencing_token();
+
+    co_await asio::co_spawn(
+        other,
+        [&]() -> asio::awaitable<void> {
+          EXPECT_NE(std::this_thread::get_id(), here);
+          mcl::RLock inner(client, "key", options);
+          inner.lock();
+          EXPECT_EQ(inner.fencing_token(), token);
+          co_return;
+        },
+        asio::use_awaitable);
+    const long commands = server.counted({"cmd_get", "cmd_set"});
+    mcl::RLock inner(client, "key", options);
+    co_await mcl::async_lock(other.get_executor(), inner, asio::use_awaitable);
+    EXPECT_EQ(inner.fencing_token(), token);
+    EXPECT_EQ(server.counted({"cmd_get", "cmd_set"}), commands);  // it entered again
+    EXPECT_EQ(co_await mcl::async_release(other.get_executor(), inner, asio::use_awaitable),
+              mcl::Release::released);
+    EXPECT_TRUE(outer.owns_lock());
+
+    mcl::RLock foreign(client, "key", {.owner = mcl::OwnerId::unique()});
+    EXPECT_FALSE(
+        co_await mcl::async_try_lock_for(one.get_executor(), foreign, 10ms, asio::use_awaitable));
+    EXPECT_EQ(co_await mcl::async_release(one.get_executor(), outer, asio::use_awaitable),
+              mcl::Release::released);
+    EXPECT_TRUE(
+        co_await mcl::async_try_lock_for(one.get_executor(), foreign, 1h, asio::use_awaitable));
+  };
+  asio::co_spawn(one, body(), asio::use_future).get();
+}
+
+TEST_F(Asio, OwnersOfTheirOwnWaitInTheQueueToo) {
+  constexpr int waiters = 200;
+  std::vector<int> order;
+  mcl::RLock holder(client, "key");
+  holder.lock();
+  const auto body = [&](int number) -> asio::awaitable<void> {
+    mcl::RLock lock(client, "key", {.owner = mcl::OwnerId::unique()});
+    co_await mcl::async_lock(executor(), lock, asio::use_awaitable);
+    order.push_back(number);
+    (void)co_await mcl::async_release(executor(), lock, asio::use_awaitable);
+  };
+  for (int i = 0; i < waiters; ++i) asio::co_spawn(loop, body(i), asio::detached);
+  asio::post(loop, [&] { holder.unlock(); });
+  loop.run();
+  EXPECT_EQ(order.size(), static_cast<std::size_t>(waiters));
+  EXPECT_TRUE(std::is_sorted(order.begin(), order.end()));
+}
+
+TEST_F(Asio, AnOwnerThatGetsInElsewhereEndsTheWait) {
+  mcl::RLock holder(client, "key");
+  holder.lock();
+  run([&]() -> asio::awaitable<void> {
+    const mcl::LockOptions options{.owner = mcl::OwnerId::unique()};
+    mcl::RLock first(client, "key", options);
+    mcl::RLock second(client, "key", options);
+    asio::co_spawn(
+        loop,
+        [&]() -> asio::awaitable<void> {
+          co_await mcl::async_lock(executor(), second, asio::use_awaitable);
+        },
+        asio::detached);
+    co_await asio::post(asio::use_awaitable);
+    holder.unlock();
+    co_await mcl::async_lock(executor(), first, asio::use_awaitable);
+    while (!second.owns_lock()) co_await asio::post(asio::use_awaitable);
+    EXPECT_EQ(first.fencing_token(), second.fencing_token());
+  }());
+}
+
+TEST_F(Asio, AnyTokenWillDo) {
+  asio::thread_pool pool(1);
+  mcl::Lock lock(client, "key");
+  mcl::async_lock(pool.get_executor(), lock, asio::use_future).get();
+  EXPECT_TRUE(lock.owns_lock());
+  EXPECT_EQ(mcl::async_release(pool.get_executor(), lock, asio::use_future).get(),
+            mcl::Release::released);
+  std::promise<bool> called;
+  mcl::async_try_lock_for(pool.get_executor(), lock, 0s,
+                          [&](const std::exception_ptr&, bool held) { called.set_value(held); });
+  EXPECT_TRUE(called.get_future().get());
+}
+
+}  // namespace
