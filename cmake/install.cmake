@@ -1,9 +1,13 @@
 include(CMakePackageConfigHelpers)
 
 set(config_dir ${CMAKE_INSTALL_LIBDIR}/cmake/memcachedlock)
-install(TARGETS memcachedlock EXPORT memcachedlock-targets)
-install(DIRECTORY include/memcachedlock DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
-install(EXPORT memcachedlock-targets NAMESPACE memcachedlock:: DESTINATION ${config_dir})
+install(TARGETS memcachedlock EXPORT memcachedlock-targets
+  LIBRARY COMPONENT library NAMELINK_COMPONENT development
+  ARCHIVE COMPONENT development)
+install(DIRECTORY include/memcachedlock DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
+  COMPONENT development)
+install(EXPORT memcachedlock-targets NAMESPACE memcachedlock:: DESTINATION ${config_dir}
+  COMPONENT development)
 
 get_target_property(library_type memcachedlock TYPE)
 configure_package_config_file(cmake/memcachedlock-config.cmake.in memcachedlock-config.cmake
@@ -13,8 +17,13 @@ write_basic_package_version_file(memcachedlock-config-version.cmake
 install(FILES
   ${CMAKE_CURRENT_BINARY_DIR}/memcachedlock-config.cmake
   ${CMAKE_CURRENT_BINARY_DIR}/memcachedlock-config-version.cmake
-  DESTINATION ${config_dir})
+  DESTINATION ${config_dir} COMPONENT development)
 
+# pkg-config wants them to be there even for who links the shared library, which needs none of them.
+set(private_packages "libmemcached fmt libcrypto")
+if(library_type STREQUAL "SHARED_LIBRARY")
+  set(private_packages "")
+endif()
 configure_file(cmake/memcachedlock.pc.in memcachedlock.pc @ONLY)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/memcachedlock.pc
-  DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+  DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig COMPONENT development)

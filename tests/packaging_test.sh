@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # packaging_test.sh SOURCE COMPILER static|shared: installs the library into an empty prefix and
-# builds a consumer against it with find_package and pkg-config; static: with add_subdirectory too.
+# builds a consumer against it with find_package and pkg-config; static: with add_subdirectory and
+# FetchContent too.
 set -euo pipefail
 source=$1 compiler=$2 kind=$3
 work=$(mktemp -d)
@@ -32,6 +33,7 @@ static_flag=$([ "$kind" = static ] && echo --static || true)
 LD_LIBRARY_PATH=$(pkg-config --variable=libdir memcachedlock) "$work/by_pkg_config"
 
 if [ "$kind" = shared ]; then
+  [ -z "$(pkg-config --print-requires-private memcachedlock)" ] || { echo "needs more"; exit 1; }
   library=$(find "$work/prefix" -name 'libmemcachedlock.so.1')
   [ -n "$library" ] || { echo "no SOVERSION"; exit 1; }
   echo "== exported symbols are ours alone"
@@ -43,4 +45,14 @@ else
   configure -S "$source/tests/consumer" -B "$work/below" -DMEMCACHEDLOCK_SOURCE="$source"
   cmake --build "$work/below" >/dev/null
   "$work/below/consumer"
+
+  echo "== FetchContent, where only the library's own packages are there"
+  not_there=()
+  for package in GTest CLI11 nlohmann_json SQLite3 Boost prometheus-cpp benchmark; do
+    not_there+=("-DCMAKE_DISABLE_FIND_PACKAGE_$package=ON")
+  done
+  configure -S "$source/tests/consumer" -B "$work/fetched" -DMEMCACHEDLOCK_REPOSITORY="$source" \
+    "${not_there[@]}"
+  cmake --build "$work/fetched" >/dev/null
+  "$work/fetched/consumer"
 fi

@@ -33,7 +33,7 @@ struct Conflict {};
 class Metrics : public testing::Test {
  protected:
   Metrics() {
-    options.observer = std::make_shared<mcl::PrometheusObserver>(*registry, 2);
+    options.observer = std::make_shared<mcl::PrometheusObserver>(registry, 2);
     options.operation_timeout = 200ms;
   }
   [[nodiscard]] mcl::MemcachedClient client() const {

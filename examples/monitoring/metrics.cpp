@@ -17,7 +17,7 @@ int main() {
 
   const char* servers = std::getenv("MEMCACHEDLOCK_SERVERS");
   memcachedlock::ClientOptions options;
-  options.observer = std::make_shared<memcachedlock::PrometheusObserver>(*registry);
+  options.observer = std::make_shared<memcachedlock::PrometheusObserver>(registry);
   const memcachedlock::MemcachedClient client(servers != nullptr ? servers : "127.0.0.1:11211",
                                               options);
   for (int i = 0; i < 3; ++i) {

@@ -52,23 +52,25 @@ namespace memcachedlock {
 class PrometheusObserver : public Observer {
  public:
   /// Throws what prometheus-cpp throws where one of the names is taken by another kind of metric.
-  explicit PrometheusObserver(prometheus::Registry& registry, std::size_t most_scopes = 100)
-      : most_scopes_(most_scopes),
-        acquisitions_(counter(registry, "acquisitions_total", "Ends of acquires, by outcome.")),
-        contended_(counter(registry, "contended_total", "Acquires that found another holder.")),
-        lost_(counter(registry, "lost_total", "Leases that ended while they were held.")),
-        extended_(counter(registry, "extended_total", "Leases that were renewed.")),
-        reserved_(counter(registry, "reserved_total", "Locks that were kept for their owner.")),
-        conflicts_(counter(registry, "conflicts_total", "Writes that the store refused.")),
-        retries_(counter(registry, "retries_total", "Callables that were run again.")),
+  explicit PrometheusObserver(std::shared_ptr<prometheus::Registry> registry,
+                              std::size_t most_scopes = 100)
+      : registry_(std::move(registry)),
+        most_scopes_(most_scopes),
+        acquisitions_(counter(*registry_, "acquisitions_total", "Ends of acquires, by outcome.")),
+        contended_(counter(*registry_, "contended_total", "Acquires that found another holder.")),
+        lost_(counter(*registry_, "lost_total", "Leases that ended while they were held.")),
+        extended_(counter(*registry_, "extended_total", "Leases that were renewed.")),
+        reserved_(counter(*registry_, "reserved_total", "Locks that were kept for their owner.")),
+        conflicts_(counter(*registry_, "conflicts_total", "Writes that the store refused.")),
+        retries_(counter(*registry_, "retries_total", "Callables that were run again.")),
         unavailable_(
-            counter(registry, "unavailable_total", "Requests that memcached did not answer.")),
-        restarts_(counter(registry, "restarts_total", "Restarts and flushes of a server.")),
-        held_(gauge(registry, "held", "Locks that are held.")),
-        waiting_(gauge(registry, "waiting", "Acquires that wait for another holder.")),
-        wait_(histogram(registry, "wait_seconds", "From asking for a lock to having it.")),
-        hold_(histogram(registry, "hold_seconds", "From having a lock to releasing it.")),
-        round_trips_(histogram(registry, "round_trip_seconds", "Requests to memcached.")) {}
+            counter(*registry_, "unavailable_total", "Requests that memcached did not answer.")),
+        restarts_(counter(*registry_, "restarts_total", "Restarts and flushes of a server.")),
+        held_(gauge(*registry_, "held", "Locks that are held.")),
+        waiting_(gauge(*registry_, "waiting", "Acquires that wait for another holder.")),
+        wait_(histogram(*registry_, "wait_seconds", "From asking for a lock to having it.")),
+        hold_(histogram(*registry_, "hold_seconds", "From having a lock to releasing it.")),
+        round_trips_(histogram(*registry_, "round_trip_seconds", "Requests to memcached.")) {}
 
   void on_event(const Event& event) override {
     if (event.kind == EventKind::restart_seen) {
@@ -204,6 +206,7 @@ class PrometheusObserver : public Observer {
     return *series;
   }
 
+  const std::shared_ptr<prometheus::Registry> registry_;  // events may come after its other users
   const std::size_t most_scopes_;
   Counters& acquisitions_;
   Counters& contended_;
