@@ -64,7 +64,9 @@ Record Candidate::own_record(const Record& before, const std::string& token) con
   record.add(token, place_);
   record.since = {};
   record.date();
-  record.hold = Recent::instance().hold(key_);
+  // Who has not held it yet passes on what others have found.
+  const auto hold = Recent::instance().hold(key_);
+  if (hold.count() != 0) record.hold = hold;
   record.remove_waiter(token_);
   return record;
 }

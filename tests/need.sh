@@ -4,7 +4,7 @@
 build_packages="g++ cmake ninja-build pkg-config libmemcached-dev libfmt-dev libssl-dev"
 test_packages="memcached libgtest-dev libbenchmark-dev libsqlite3-dev sasl2-bin libsasl2-modules faketime
   postgresql libpqxx-dev libcli11-dev nlohmann-json3-dev zsh fish groff-base
-  prometheus prometheus-cpp-dev curl libboost1.81-dev git lintian mmdebstrap dpkg-dev"
+  prometheus prometheus-cpp-dev curl libboost1.81-dev doxygen graphviz git lintian mmdebstrap dpkg-dev"
 
 need() {
   local missing=() package

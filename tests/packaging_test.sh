@@ -14,7 +14,7 @@ configure() { cmake -G Ninja -DCMAKE_CXX_COMPILER="$compiler" "$@" >/dev/null; }
 
 configure -S "$source" -B "$work/build" "${wanted[@]}" \
   -DCMAKE_INSTALL_PREFIX="$work/prefix" -DMEMCACHEDLOCK_BUILD_TESTS=OFF \
-  -DMEMCACHEDLOCK_BUILD_EXAMPLES=OFF
+  -DMEMCACHEDLOCK_BUILD_EXAMPLES=OFF -DMEMCACHEDLOCK_BUILD_CLI=OFF
 cmake --build "$work/build" >/dev/null
 cmake --install "$work/build" >/dev/null
 

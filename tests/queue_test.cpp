@@ -333,6 +333,20 @@ TEST_P(Queue, ManyProcessesExcludeEachOther) {
   EXPECT_EQ(counter->plain, processes * times * 2);
 }
 
+TEST_P(Queue, AProcessThatIsNewPassesOnHowLongItIsHeld) {
+  const pid_t waiter = in_child([&] {
+    const mcl::MemcachedClient own(server.address(), {.protocol = GetParam()});
+    mcl::Lock lock(own, "key", fair);
+    lock.lock();
+    return server.get("memcachedlock:key").find(" ~") != std::string::npos;
+  });
+  mcl::Lock lock(client(), "key", fair);
+  lock.lock();
+  EXPECT_TRUE(waits_for(1));
+  EXPECT_EQ(lock.release(), mcl::Release::released);
+  EXPECT_TRUE(ended_well(waiter));
+}
+
 TEST_P(Queue, TryLockNeverEntersIt) {
   mcl::Lock holder(client(), "key", fair);
   holder.lock();

@@ -18,8 +18,13 @@ namespace detail {
 class Backend;
 }
 
-enum class Protocol { text, binary };
+/// How requests are written. Both do the same.
+enum class Protocol {
+  text,   ///< people can read it on the wire; no login
+  binary  ///< needed for a login (SASL)
+};
 
+/// How to reach the servers. Checked by MemcachedClient, which throws InvalidOption.
 struct ClientOptions {
   /// Longest wait for a connection; more than 0.
   std::chrono::milliseconds connect_timeout{1'000};
@@ -28,12 +33,16 @@ struct ClientOptions {
   std::chrono::milliseconds operation_timeout{1'000};
   /// In front of every key; printable ASCII without spaces and '^', at most 64 bytes.
   std::string prefix = "memcachedlock:";
+  /// All clients of a server may choose as they like.
   Protocol protocol = Protocol::text;
-  /// SASL needs Protocol::binary and TCP.
+  /// Log in with SASL, which needs Protocol::binary and TCP; no login where it is empty.
   std::string sasl_user = {};
+  /// Of sasl_user; no error and no log line tells it.
   std::string sasl_password = {};
   /// Most connections to one server; at least 1.
   std::size_t connections = 8;
+  /// Is told of every event; shared with the client's copies and with what it does in the
+  /// background.
   std::shared_ptr<Observer> observer = {};
 };
 
@@ -49,14 +58,18 @@ class MEMCACHEDLOCK_EXPORT MemcachedClient {
   /// request. Throws InvalidServers or InvalidOption.
   explicit MemcachedClient(std::string_view servers, ClientOptions options = {});
   ~MemcachedClient();
+  /// Shares the connections.
   MemcachedClient(const MemcachedClient&) noexcept;
+  /// Shares the other's connections from now on.
   MemcachedClient& operator=(const MemcachedClient&) noexcept;
 
   /// The servers of MEMCACHEDLOCK_SERVERS, or 127.0.0.1:11211. Calls that find the same text
   /// share one client. Throws InvalidServers.
   [[nodiscard]] static MemcachedClient from_environment();
 
+  /// Sorted; valid as long as a copy of this client.
   [[nodiscard]] const std::vector<ServerAddress>& servers() const noexcept;
+  /// As they were given; valid as long as a copy of this client.
   [[nodiscard]] const ClientOptions& options() const noexcept;
   /// The server that keeps this key's lock. Makes no request. Throws InvalidKey.
   [[nodiscard]] const ServerAddress& server_of(std::string_view key,

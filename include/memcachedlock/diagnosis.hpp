@@ -21,7 +21,7 @@ struct Diagnosis {
   /// Of `rounds` requests one after the other over one open connection.
   std::chrono::nanoseconds round_trip_p50{0};
   std::chrono::nanoseconds round_trip_p99{0};  ///< likewise
-  std::chrono::seconds uptime{0};
+  std::chrono::seconds uptime{0};              ///< since its start
   /// The server's wall clock less ours. It shows whole seconds, up to two late.
   std::chrono::seconds clock_offset{0};
   /// Since the epoch item was made, by our wall clock; nothing where no client has used locks yet.

@@ -11,10 +11,13 @@ namespace memcachedlock {
 /// Base of all errors of this library. key() and server() are empty where they do not apply.
 class MEMCACHEDLOCK_EXPORT Error : public std::runtime_error {
  public:
+  /// `what` without the library's name, which is put in front of it.
   explicit Error(const std::string& what, std::string key = {}, std::string server = {});
   ~Error() override;
 
+  /// As the user gave it, shortened where it is long.
   [[nodiscard]] const std::string& key() const noexcept { return key_; }
+  /// Its address, as ServerAddress::to_string() writes it.
   [[nodiscard]] const std::string& server() const noexcept { return server_; }
 
  private:

@@ -18,9 +18,10 @@ namespace memcachedlock {
 struct Participant {
   std::string token;  ///< of its acquisition; no two share it
   std::string host;   ///< as gethostname() tells
-  int pid = 0;
+  int pid = 0;        ///< of the process, on that host
   int thread = 0;  ///< the system's number, as gettid() tells; of the one that asked for the lock
 
+  /// Whether they are the same acquisition.
   friend bool operator==(const Participant&, const Participant&) = default;
 };
 

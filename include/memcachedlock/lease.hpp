@@ -26,7 +26,9 @@ struct MEMCACHEDLOCK_EXPORT FencingToken {
   /// Always 33 characters, "epoch-sequence" in hex; sorts as text just as the tokens do.
   [[nodiscard]] std::string to_string() const;
 
+  /// Whether a lock was held.
   explicit operator bool() const noexcept { return epoch != 0 || sequence != 0; }
+  /// The later holder's is the greater.
   friend auto operator<=>(const FencingToken&, const FencingToken&) = default;
 };
 
@@ -43,14 +45,19 @@ enum class Release {
 /// no time left and is never lost.
 class MEMCACHEDLOCK_EXPORT Lease {
  public:
+  /// Of nothing.
   Lease() noexcept;
   ~Lease();
+  /// Of the same holding.
   Lease(const Lease&) noexcept;
+  /// Of the same holding as the other.
   Lease& operator=(const Lease&) noexcept;
 
   /// Held, and by the local steady clock not run out.
   [[nodiscard]] bool owns_lock() const;
+  /// Until the lease runs out; 0 when it is not held.
   [[nodiscard]] std::chrono::milliseconds remaining() const;
+  /// Of this holding, also when it has ended.
   [[nodiscard]] FencingToken fencing_token() const;
   /// Stopped once the lease is known to be lost, and before another could hold the lock.
   [[nodiscard]] std::stop_token lost() const;

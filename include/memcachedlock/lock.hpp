@@ -35,6 +35,10 @@ struct Handed;
 ///  (1) std::system_error, resource_deadlock_would_occur; an RLock or ZLock enters again instead,
 ///      and throws LeaseLost in the state lost.
 ///
+/// @dotfile states.dot "The states of a lock"
+///
+/// @dotfile acquire.dot "The acquire path"
+///
 /// A lease lost stays lost until it is released. An object is used by one thread at a time; making
 /// or moving one costs no request. In a child after fork nothing is held.
 ///
@@ -55,6 +59,7 @@ class MEMCACHEDLOCK_EXPORT BasicLock {
   /// Waits no longer than `limit`, but for one request under way. Throws as lock().
   template <class Rep, class Period>
   [[nodiscard]] bool try_lock_for(const std::chrono::duration<Rep, Period>& limit);
+  /// The same; a deadline of a clock that is set counts as what is left of it now.
   template <class Clock, class Duration>
   [[nodiscard]] bool try_lock_until(const std::chrono::time_point<Clock, Duration>& deadline);
 
@@ -86,13 +91,17 @@ class MEMCACHEDLOCK_EXPORT BasicLock {
             LockType type);
   /// Releases what is held.
   ~BasicLock();
+  /// Takes over what is held; `other` is free afterwards.
   BasicLock(BasicLock&& other) noexcept;
+  /// Releases what is held before.
   BasicLock& operator=(BasicLock&& other) noexcept;
 
+  /// Deadlines are of the clock that nobody sets.
   using SteadyTime = std::chrono::steady_clock::time_point;
 
   /// Gives the lock up to its owner: nobody else gets it for `time`. Free afterwards.
   void reserve(std::chrono::milliseconds time);
+  /// Tells the client's observer, if it has one.
   void notify(EventKind kind, int attempt = 0, std::chrono::nanoseconds duration = {},
               std::string_view detail = {}, bool ends_contention = false) const noexcept;
 

@@ -17,3 +17,7 @@
 #include "memcachedlock/with_lock.hpp"      // IWYU pragma: export
 #include "memcachedlock/with_lockable.hpp"  // IWYU pragma: export
 #include "memcachedlock/zlock.hpp"          // IWYU pragma: export
+
+/// Distributed locks on memcached: a MemcachedClient feeds Lock, RLock and ZLock, and with_lock(),
+/// with_rlock() and with_zlock() wrap a function so that it runs under one.
+namespace memcachedlock {}

@@ -10,6 +10,7 @@
 
 namespace memcachedlock {
 
+/// What happened.
 enum class EventKind {
   acquired,            ///< duration: how long it was waited for
   contended,           ///< another holds it; once a wait
@@ -28,23 +29,30 @@ enum class EventKind {
   restart_seen         ///< the server restarted or was flushed; duration: how long it is guarded
 };
 
+/// Its name, as it stands above.
 [[nodiscard]] MEMCACHEDLOCK_EXPORT std::string_view to_string(EventKind kind) noexcept;
 
-enum class LockType { lock, rlock, zlock };
+/// Which class of lock.
+enum class LockType {
+  lock,   ///< Lock
+  rlock,  ///< RLock
+  zlock   ///< ZLock
+};
 
+/// Its name, as it stands above.
 [[nodiscard]] MEMCACHEDLOCK_EXPORT std::string_view to_string(LockType type) noexcept;
 
 /// One thing that happened. The views live only during the call.
 struct Event {
-  EventKind kind{};
-  std::string_view key;  ///< as the user gave it; empty for restart_seen
-  std::string_view scope;
-  std::string_view server;
-  LockType lock = LockType::lock;  ///< but for restart_seen, which is of the whole server
-  std::chrono::nanoseconds duration{0};
-  int attempt = 0;
-  FencingToken token{};
-  std::string_view detail;
+  EventKind kind{};                      ///< what happened, and what the other members mean for it
+  std::string_view key;                  ///< as the user gave it; empty for restart_seen
+  std::string_view scope;                ///< LockOptions::scope
+  std::string_view server;               ///< its address
+  LockType lock = LockType::lock;        ///< but for restart_seen, which is of the whole server
+  std::chrono::nanoseconds duration{0};  ///< 0 where EventKind says nothing of it
+  int attempt = 0;                       ///< of a ZLock's callable, counted from 1; else 0
+  FencingToken token{};                  ///< where a lock is held
+  std::string_view detail;               ///< words for people, or as EventKind says
   /// Ends a wait of which `contended` has told: acquired, given_up or proceeded_unlocked.
   bool ends_contention = false;
 };
@@ -55,6 +63,7 @@ struct Event {
 class MEMCACHEDLOCK_EXPORT Observer {
  public:
   virtual ~Observer();
+  /// Something has happened.
   virtual void on_event(const Event& event) = 0;
   /// A request that was answered. Does nothing unless it is overridden.
   virtual void on_round_trip(std::string_view server, std::chrono::nanoseconds duration);
@@ -63,9 +72,12 @@ class MEMCACHEDLOCK_EXPORT Observer {
 /// Writes one line an event, to standard error or to `sink`. Lines are never mixed.
 class MEMCACHEDLOCK_EXPORT LogObserver : public Observer {
  public:
+  /// To standard error.
   LogObserver();
+  /// `sink` is called from several threads, with a line that ends in a newline.
   explicit LogObserver(std::function<void(std::string_view line)> sink);
   ~LogObserver() override;
+  /// Writes the line.
   void on_event(const Event& event) override;
 
  private:

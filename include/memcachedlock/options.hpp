@@ -20,6 +20,7 @@ class MEMCACHEDLOCK_EXPORT OwnerId {
   /// Shared by every process that uses the same text. Throws InvalidOption when it is empty.
   [[nodiscard]] static OwnerId named(std::string_view text);
 
+  /// Whether both are the same owner; this_thread() is only itself until it is resolved().
   friend bool operator==(const OwnerId&, const OwnerId&) = default;
 
   /// The calling thread, if this is this_thread(); else the same.
@@ -28,6 +29,7 @@ class MEMCACHEDLOCK_EXPORT OwnerId {
   [[nodiscard]] bool is_named() const noexcept { return !name_.empty(); }
   /// A word for the lock's record; "-" unless named.
   [[nodiscard]] std::string word() const;
+  /// Of an owner of this process; 0 for the calling thread, and for one that is named.
   [[nodiscard]] std::uint64_t number() const noexcept { return number_; }
 
  private:
@@ -59,8 +61,11 @@ struct LockOptions {
   bool renew = false;
   /// Put in front of the key, to separate locks of the same key.
   std::string scope = {};
+  /// Whose an RLock or ZLock is, and who may enter it again. A Lock is its object's.
   OwnerId owner = OwnerId::this_thread();
+  /// For an acquire. A release or an extension tells what it came to.
   OnUnavailable on_unavailable = OnUnavailable::fail;
+  /// Whether to wait after a server's restart until leases from before have ended.
   RestartGuard restart_guard = RestartGuard::known;
   /// First come, first served between processes too: who has to wait enters a queue, one place a
   /// process, and goes before all that are not fair. try_lock() never does. A waiter that died is

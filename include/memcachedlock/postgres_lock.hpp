@@ -39,6 +39,7 @@ class PostgresLock {
     had();
   }
 
+  /// Asks once; false when another session has it.
   [[nodiscard]] bool try_lock() {
     check_free();
     if (!ask("SELECT pg_try_advisory_lock(hashtextextended($1, 0))")[0][0].as<bool>()) return false;
@@ -46,11 +47,13 @@ class PostgresLock {
     return true;
   }
 
+  /// Waits no longer than `time`, in milliseconds rounded up, but for the statements' own time.
   template <class Rep, class Period>
   [[nodiscard]] bool try_lock_for(const std::chrono::duration<Rep, Period>& time) {
     return try_lock_until(std::chrono::steady_clock::now() + time);
   }
 
+  /// The same.
   template <class Clock, class Duration>
   [[nodiscard]] bool try_lock_until(const std::chrono::time_point<Clock, Duration>& time) {
     if (try_lock()) return true;

@@ -72,6 +72,7 @@ class PrometheusObserver : public Observer {
         hold_(histogram(*registry_, "hold_seconds", "From having a lock to releasing it.")),
         round_trips_(histogram(*registry_, "round_trip_seconds", "Requests to memcached.")) {}
 
+  /// Counts it.
   void on_event(const Event& event) override {
     if (event.kind == EventKind::restart_seen) {
       restarts_.Add({{"server", std::string(event.server)}}).Increment();
@@ -124,6 +125,7 @@ class PrometheusObserver : public Observer {
     }
   }
 
+  /// Adds it to the server's histogram.
   void on_round_trip(std::string_view server, std::chrono::nanoseconds duration) override {
     round_trips_.Add({{"server", std::string(server)}}, round_trip_buckets())
         .Observe(std::chrono::duration<double>(duration).count());

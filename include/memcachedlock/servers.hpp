@@ -15,10 +15,12 @@ struct MEMCACHEDLOCK_EXPORT ServerAddress {
   std::string host;        ///< name, IPv4 or IPv6 address without brackets; or a socket's path
   std::uint16_t port = 0;  ///< 0 for a Unix socket
 
+  /// Whether `host` is a socket's path.
   [[nodiscard]] bool is_unix_socket() const noexcept { return port == 0; }
   /// As it would be written in the list: "host:port", "[::1]:port" or "/path".
   [[nodiscard]] std::string to_string() const;
 
+  /// By host, then by port.
   friend auto operator<=>(const ServerAddress&, const ServerAddress&) = default;
 };
 

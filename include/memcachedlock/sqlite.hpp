@@ -16,8 +16,10 @@
 
 namespace memcachedlock {
 
+/// What SQLite did not do, with its own words.
 class SqliteError : public std::runtime_error {
  public:
+  /// `code` is SQLite's extended result code.
   SqliteError(const std::string& what, int code) : std::runtime_error(what), code_(code) {}
   /// SQLite's extended result code.
   [[nodiscard]] int code() const noexcept { return code_; }
@@ -31,6 +33,7 @@ class SqliteError : public std::runtime_error {
 class SqliteConflict : public SqliteError {
  public:
   using SqliteError::SqliteError;
+  /// For one that SQLite has not told of itself: its code is SQLITE_BUSY.
   explicit SqliteConflict(const std::string& what) : SqliteError(what, SQLITE_BUSY) {}
 };
 
@@ -48,6 +51,7 @@ inline void check_sqlite(sqlite3* database, int result) {
 /// Begun when it is made, without a lock of SQLite's; aborted with it unless it was committed.
 class SqliteTransaction {
  public:
+  /// `BEGIN`, which reads and locks nothing yet. Throws SqliteError.
   explicit SqliteTransaction(sqlite3* database) : database_(database) { run("BEGIN"); }
   ~SqliteTransaction() { roll_back(); }
   SqliteTransaction(const SqliteTransaction&) = delete;
@@ -63,6 +67,7 @@ class SqliteTransaction {
     }
     open_ = false;
   }
+  /// Does nothing when it has ended. Never throws.
   void abort() { roll_back(); }
 
  private:

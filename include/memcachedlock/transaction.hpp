@@ -33,7 +33,9 @@ class LockedTransaction {
   LockedTransaction(const LockedTransaction&) = delete;
   LockedTransaction& operator=(const LockedTransaction&) = delete;
 
+  /// The transaction itself. End it through this class, not through its own members.
   Tx& operator*() noexcept { return transaction_; }
+  /// The same.
   Tx* operator->() noexcept { return &transaction_; }
 
   /// Until the transaction has ended. For ZLockOptions::until_transaction_ends:
@@ -51,6 +53,7 @@ class LockedTransaction {
     locks_.end(false);
   }
 
+  /// Throws what `Tx::abort` does; the locks are free then too.
   void abort() { abort(false); }
   /// Where what was done in it has met a conflict: the locks are kept reserved.
   void abort_for_retry() { abort(true); }

@@ -205,15 +205,18 @@ struct RunZLocked {
 template <class Runner, class KeyFn, class F>
 class Locked {
  public:
+  /// By with_lock() and its siblings.
   Locked(Runner runner, KeyFn key_fn, F callable)
       : runner_(std::move(runner)), key_fn_(std::move(key_fn)), callable_(std::move(callable)) {}
 
+  /// Calls the callable under the lock. Throws as with_lock() says.
   template <class... Args>
   requires detail::Wrappable<const F&, Args...>
   auto operator()(Args&&... args) const -> typename detail::ResultOf<const F&, Args...>::type {
     return run(callable_, std::forward<Args>(args)...);
   }
 
+  /// The same, for a callable that is not const.
   template <class... Args>
   requires(detail::Wrappable<F&, Args...> && !detail::Wrappable<const F&, Args...>) auto operator()(
       Args&&... args) -> typename detail::ResultOf<F&, Args...>::type {
@@ -292,6 +295,7 @@ template <detail::NotAClient KeyFn, class F>
                                               detail::with_times<LockOptions>(timeout, interval)},
                         std::forward<KeyFn>(key_fn), std::forward<F>(callable));
 }
+/// The same, with a client.
 template <class KeyFn, class F>
 [[nodiscard]] auto with_lock(const MemcachedClient& client, KeyFn&& key_fn, F&& callable,
                              std::chrono::milliseconds timeout = detail::default_timeout,
@@ -300,6 +304,7 @@ template <class KeyFn, class F>
                                               detail::with_times<LockOptions>(timeout, interval)},
                         std::forward<KeyFn>(key_fn), std::forward<F>(callable));
 }
+/// The same, with all options.
 template <class KeyFn, class F>
 [[nodiscard]] auto with_lock(const MemcachedClient& client, KeyFn&& key_fn, F&& callable,
                              LockOptions options) {
@@ -316,6 +321,7 @@ template <detail::NotAClient KeyFn, class F>
                                                detail::with_times<LockOptions>(timeout, interval)},
                         std::forward<KeyFn>(key_fn), std::forward<F>(callable));
 }
+/// The same, with a client.
 template <class KeyFn, class F>
 [[nodiscard]] auto with_rlock(const MemcachedClient& client, KeyFn&& key_fn, F&& callable,
                               std::chrono::milliseconds timeout = detail::default_timeout,
@@ -324,6 +330,7 @@ template <class KeyFn, class F>
                                                detail::with_times<LockOptions>(timeout, interval)},
                         std::forward<KeyFn>(key_fn), std::forward<F>(callable));
 }
+/// The same, with all options.
 template <class KeyFn, class F>
 [[nodiscard]] auto with_rlock(const MemcachedClient& client, KeyFn&& key_fn, F&& callable,
                               LockOptions options) {
@@ -344,6 +351,7 @@ template <class... ConflictErrors, detail::NotAClient KeyFn, class F>
                                             detail::with_times<ZLockOptions>(timeout, interval)},
       std::forward<KeyFn>(key_fn), std::forward<F>(callable));
 }
+/// The same, with a client.
 template <class... ConflictErrors, class KeyFn, class F>
 [[nodiscard]] auto with_zlock(const MemcachedClient& client, KeyFn&& key_fn, F&& callable,
                               std::chrono::milliseconds timeout = detail::default_timeout,
@@ -353,6 +361,7 @@ template <class... ConflictErrors, class KeyFn, class F>
                                             detail::with_times<ZLockOptions>(timeout, interval)},
       std::forward<KeyFn>(key_fn), std::forward<F>(callable));
 }
+/// The same, with all options.
 template <class... ConflictErrors, class KeyFn, class F>
 [[nodiscard]] auto with_zlock(const MemcachedClient& client, KeyFn&& key_fn, F&& callable,
                               ZLockOptions options) {

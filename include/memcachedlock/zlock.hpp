@@ -32,6 +32,7 @@ struct AnyOf {};
 /// Copies share the lock; what is called after the first call does nothing. Calls must not overlap.
 class Handover {
  public:
+  /// `lock` is held. One with a reserve(), as ZLock has it, can be kept reserved.
   template <class AnyLock>
   explicit Handover(AnyLock lock) {
     end_ = [held = std::make_shared<AnyLock>(std::move(lock)),
@@ -46,6 +47,7 @@ class Handover {
       held->unlock();
     };
   }
+  /// Releases it.
   void operator()() const { end_(false); }
   /// For a transaction that has conflicted and will be begun anew: a ZLock is kept reserved for its
   /// owner, any other lock released.
@@ -58,16 +60,18 @@ class Handover {
 /// The options of ZLock: those of LockOptions, with softer defaults where the store protects its
 /// data, and its own.
 struct ZLockOptions {
-  std::chrono::milliseconds timeout{30'000};
-  std::chrono::milliseconds interval{50};
-  bool renew = false;
-  std::string scope = {};
-  OwnerId owner = OwnerId::this_thread();
-  OnUnavailable on_unavailable = OnUnavailable::proceed;
-  RestartGuard restart_guard = RestartGuard::off;
-  bool fair = false;
+  std::chrono::milliseconds timeout{30'000};              ///< LockOptions::timeout
+  std::chrono::milliseconds interval{50};                 ///< LockOptions::interval
+  bool renew = false;                                     ///< LockOptions::renew
+  std::string scope = {};                                 ///< LockOptions::scope
+  OwnerId owner = OwnerId::this_thread();                 ///< LockOptions::owner
+  OnUnavailable on_unavailable = OnUnavailable::proceed;  ///< the store finds conflicts meanwhile
+  RestartGuard restart_guard = RestartGuard::off;         ///< likewise
+  bool fair = false;                                      ///< LockOptions::fair
+
   /// How often the callable runs at most, with Transaction::inside; at least 1.
   int max_attempts = 3;
+  /// Who begins the store's transaction.
   Transaction transaction = Transaction::inside;
   /// How long the lock is kept for its owner, who retries, with Transaction::outside.
   std::chrono::milliseconds reservation{1'000};
@@ -75,6 +79,7 @@ struct ZLockOptions {
   /// release; keep it until the transaction has ended.
   std::function<void(Handover)> until_transaction_ends = {};
 
+  /// Those that all locks have.
   [[nodiscard]] LockOptions lock_options() const {
     return {timeout, interval, renew, scope, owner, on_unavailable, restart_guard, fair};
   }

@@ -114,7 +114,7 @@ std::string description(const LockStatus& lock, bool colour) {
                             coloured(shown_if_known(lock.lease_left),
                                      over ? Colour::red : Colour::none, colour),
                             shown(lock.timeout)));
-  line("token", lock.token ? lock.token.to_string() : std::string(unknown));
+  line("token", lock.token ? lock.token.to_string() : "not known, as others have queued since");
   if (lock.usual_hold.count() != 0) line("usual hold", shown(lock.usual_hold));
   if (lock.waiters.empty()) line("waiters", "none in the queue");
   for (std::size_t at = 0; at < lock.waiters.size(); ++at) {
