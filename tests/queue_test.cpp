@@ -334,14 +334,14 @@ TEST_P(Queue, ManyProcessesExcludeEachOther) {
 }
 
 TEST_P(Queue, AProcessThatIsNewPassesOnHowLongItIsHeld) {
-  const pid_t waiter = in_child([&] {
-    const mcl::MemcachedClient own(server.address(), {.protocol = GetParam()});
-    mcl::Lock lock(own, "key", fair);
-    lock.lock();
-    return server.get("memcachedlock:key").find(" ~") != std::string::npos;
-  });
   mcl::Lock lock(client(), "key", fair);
   lock.lock();
+  const pid_t waiter = in_child([&] {
+    const mcl::MemcachedClient own(server.address(), {.protocol = GetParam()});
+    mcl::Lock next(own, "key", fair);
+    next.lock();
+    return server.get("memcachedlock:key").find(" ~") != std::string::npos;
+  });
   EXPECT_TRUE(waits_for(1));
   EXPECT_EQ(lock.release(), mcl::Release::released);
   EXPECT_TRUE(ended_well(waiter));

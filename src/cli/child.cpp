@@ -31,11 +31,25 @@ bool has_terminal() {
   return true;
 }
 
+struct Pipe {
+  Pipe() {
+    std::array<int, 2> ends{};
+    if (pipe2(ends.data(), O_CLOEXEC) != 0) fail("pipe2");
+    read = ends[0];
+    write = ends[1];
+  }
+  int read;
+  int write;
+};
+
 /// In the child: what must not be done is to allocate.
-[[noreturn]] void become(char* const* arguments, bool own_group, pid_t parent, int failure) {
+[[noreturn]] void become(char* const* arguments, bool own_group, const Pipe& go, int failure) {
   if (own_group) setpgid(0, 0);
   prctl(PR_SET_PDEATHSIG, SIGKILL);
-  if (getppid() != parent) _exit(1);  // it was killed before
+  // Not before all is there that ends it when we are killed.
+  close(go.write);
+  char byte = 0;
+  if (read(go.read, &byte, 1) != 1) _exit(1);
   sigprocmask(SIG_SETMASK, &mask_before, nullptr);
   execvp(arguments[0], arguments);
   const int error = errno;
@@ -73,21 +87,21 @@ Child::Child(std::vector<std::string> command) : own_group_(!has_terminal()) {
   arguments.reserve(command.size() + 1);
   for (std::string& word : command) arguments.push_back(word.data());
   arguments.push_back(nullptr);
-  std::array<int, 2> failure{};
-  if (pipe2(failure.data(), O_CLOEXEC) != 0) fail("pipe2");
-  const pid_t parent = getpid();
+  const Pipe failure;
+  const Pipe go;
   pid_ = fork();
-  if (pid_ == 0) become(arguments.data(), own_group_, parent, failure[1]);
-  close(failure[1]);
-  if (pid_ < 0) {
-    close(failure[0]);
-    fail("fork");
-  }
+  if (pid_ < 0) fail("fork");
+  if (pid_ == 0) become(arguments.data(), own_group_, go, failure.write);
+  std::signal(SIGPIPE, SIG_IGN);  // ours alone; who reads the other ends may be gone
+  close(failure.write);
+  close(go.read);
   if (own_group_) {
     setpgid(pid_, pid_);  // whoever comes first
     start_guard();
   }
-  wait_for_exec(failure[0]);
+  (void)!write(go.write, "x", 1);
+  close(go.write);
+  wait_for_exec(failure.read);
 }
 
 Child::~Child() {
@@ -99,29 +113,24 @@ Child::~Child() {
 }
 
 void Child::start_guard() {
-  std::array<int, 2> alive{};
-  if (pipe2(alive.data(), O_CLOEXEC) != 0) return;  // then only the command itself ends with us
+  const Pipe alive;
   guard_ = fork();
   if (guard_ == 0) {
     sigset_t all;
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, nullptr);
-    close(alive[1]);
+    close(alive.write);
     char byte = 0;
     // The end of the pipe without a byte: we were killed.
     while (true) {
-      const ssize_t count = read(alive[0], &byte, 1);
+      const ssize_t count = read(alive.read, &byte, 1);
       if (count < 0 && errno == EINTR) continue;
       if (count == 0) kill(-pid_, SIGKILL);
       _exit(0);
     }
   }
-  close(alive[0]);
-  if (guard_ < 0) {
-    close(alive[1]);
-  } else {
-    guard_pipe_ = alive[1];
-  }
+  close(alive.read);
+  guard_pipe_ = alive.write;
 }
 
 void Child::wait_for_exec(int descriptor) {
