@@ -18,6 +18,14 @@ namespace {
 
 using std::chrono::milliseconds;
 
+/// Anybody may have written a record, and terminals obey control bytes.
+std::string printable(std::string_view text) {
+  std::string result(text);
+  std::replace_if(
+      result.begin(), result.end(), [](char c) { return c < ' ' || c > '~'; }, '?');
+  return result;
+}
+
 /// Takes a number off the end of "host:pid:thread".
 int last_number(std::string_view& text) {
   const auto colon = text.rfind(':');
@@ -36,7 +44,7 @@ Participant participant(std::string_view member) {
   std::string_view place = member.substr(at + 1);
   result.thread = last_number(place);
   result.pid = last_number(place);
-  result.host = place;
+  result.host = printable(place);
   return result;
 }
 
@@ -57,7 +65,9 @@ std::optional<LockStatus> status_of(const detail::Server& server, const Key& key
   status.item = key.item();
   status.server = server.name();
   status.reserved = record->reserved;
-  if (record->owner.starts_with("n:")) status.owner = record->owner.substr(2);
+  if (record->owner.starts_with("n:")) {
+    status.owner = printable(std::string_view(record->owner).substr(2));
+  }
   status.holders = participants(record->members);
   status.waiters = participants(record->waiters);
   status.timeout = record->lease;

@@ -452,6 +452,18 @@ TEST_F(Cli, InspectTellsWhoSinceWhenAndWhoWaits) {
   EXPECT_EQ(shared["owner"], "request-17");
   EXPECT_EQ(shared["token"], named.fencing_token().to_string());
 
+  // Anybody may have written it.
+  const std::string hostile =
+      "mcl1 held 1000 s 7 n:\x1b[31m t.1@\x1b[2J\xff:12:34 ?t.2@\x1b]0;title:5:6";
+  (void)server.ask("set memcachedlock:hostile 0 0 " + std::to_string(hostile.size()) + "\r\n" +
+                   hostile + "\r\n");
+  const Ended shown = run({"inspect", "hostile"});
+  EXPECT_EQ(shown.output.find('\x1b'), std::string::npos) << shown.output;
+  EXPECT_EQ(Json::parse(run({"inspect", "hostile", "--json"}).output)["holders"][0]["pid"], 12);
+  mcl::Lock odd(client, "caf\xe9 \x1b[31m");
+  odd.lock();
+  EXPECT_EQ(Json::parse(run({"inspect", "caf\xe9 \x1b[31m", "--json"}).output)["state"], "held");
+
   EXPECT_NE(server.ask("set memcachedlock:foreign 0 0 1\r\nx\r\n").find("STORED"),
             std::string::npos);
   EXPECT_EQ(run({"inspect", "foreign"}).status, 78);
@@ -474,6 +486,14 @@ TEST_F(Cli, ListShowsTheLocksOfAllServers) {
   std::set<std::string> servers;
   for (const Json& lock : all) servers.insert(lock["server"]);
   EXPECT_EQ(servers.size(), 2U);
+  mcl::Lock odd(client, "key", {.scope = "odd scope"});
+  odd.lock();
+  EXPECT_EQ(Json::parse(Program({MEMCACHEDLOCK_PROGRAM, "list", "--json", "--servers", both,
+                                 "--scope", "odd scope"})
+                            .wait()
+                            .output)
+                .size(),
+            1U);
   const Ended scoped =
       Program({MEMCACHEDLOCK_PROGRAM, "list", "--servers", both, "--scope", "a"}).wait();
   EXPECT_EQ(std::count(scoped.output.begin(), scoped.output.end(), '\n'), 6);
@@ -577,6 +597,9 @@ TEST_F(Cli, AServerThatDoesNotAnswerHasAStatusOfItsOwn) {
   const auto expect_unavailable = [&] {
     for (Words words : all) {
       words.insert(words.begin(), {"--request-timeout", "200ms"});
+      const Ended on_terminal = Program(line(words), {}, Program::On::terminal).wait();
+      EXPECT_EQ(on_terminal.status, 69) << words[2];
+      EXPECT_NE(on_terminal.output.find(server.address()), std::string::npos);
       const Ended ended = run(words);
       EXPECT_EQ(ended.status, 69) << words[2];
       EXPECT_TRUE(is_one_line(ended.errors)) << ended.errors;
@@ -611,7 +634,10 @@ TEST(CliSasl, LogsIn) {
   const Words login{"--sasl-user", SaslServer::user, "--password-file", password_file};
   const auto run = [&](Words words, const Words& by) {
     words.insert(words.begin(), by.begin(), by.end());
-    return Program(command_line(server.address(), words)).wait();
+    const Words line = command_line(server.address(), words);
+    Ended ended = Program(line).wait();
+    EXPECT_EQ(Program(line, {}, Program::On::terminal).wait().status, ended.status);
+    return ended;
   };
   EXPECT_EQ(run({"run", "job", "--", "true"}, login).status, 0);
   EXPECT_EQ(run({"inspect", "job"}, login).status, 1);

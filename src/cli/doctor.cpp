@@ -162,7 +162,7 @@ int doctor(const CommonOptions& common) {
     }
     if (findings.empty()) fmt::print("  {}\n", coloured("ok", Colour::green, common.colour));
   }
-  if (common.json) fmt::print("{}\n", all.dump(2));
+  if (common.json) fmt::print("{}\n", text(all));
   return overall == Severity::error     ? status::bad_server
          : overall == Severity::warning ? status::no
                                         : status::fine;

@@ -11,6 +11,7 @@
 
 #include "commands.hpp"
 #include "exit_status.hpp"
+#include "memcachedlock/key.hpp"
 #include "show.hpp"
 
 namespace memcachedlock::cli {
@@ -18,7 +19,7 @@ namespace memcachedlock::cli {
 int inspect_lock(const CommonOptions& common, const std::string& key) {
   const auto lock = inspect(common.connect(), key, common.scope);
   if (common.json) {
-    fmt::print("{}\n", lock ? to_json(*lock).dump(2) : "null");
+    fmt::print("{}\n", text(lock ? to_json(*lock) : nlohmann::json(nullptr)));
   } else if (lock) {
     fmt::print("{}", description(*lock, common.colour));
   } else {
@@ -31,18 +32,24 @@ int list(const CommonOptions& common) {
   const MemcachedClient client = common.connect();
   std::vector<std::vector<std::string>> rows{heading()};
   nlohmann::json all = nlohmann::json::array();
+  // As on the server, where a scope that is long or not printable is hashed.
+  std::string begin;
+  if (!common.scope.empty()) {
+    begin = Key(client.options().prefix, common.scope, "x").item();
+    begin.pop_back();
+  }
   const bool several = client.servers().size() > 1;
   if (several) rows.front().emplace_back("SERVER");
   for (const ServerAddress& server : client.servers()) {
     for (const LockStatus& lock : list_locks(client, server)) {
-      if (!common.scope.empty() && !lock.key.starts_with(common.scope + '^')) continue;
+      if (!lock.item.starts_with(begin)) continue;
       rows.push_back(row(lock));
       if (several) rows.back().push_back(lock.server);
       all.push_back(to_json(lock));
     }
   }
   if (common.json) {
-    fmt::print("{}\n", all.dump(2));
+    fmt::print("{}\n", text(all));
   } else {
     fmt::print("{}", table(rows, common.colour));
   }
@@ -71,7 +78,7 @@ int break_lock(const CommonOptions& common, const std::string& key, bool yes) {
   if (common.json) {
     const nlohmann::json result{{"freed", freed},
                                 {"holder", lock ? to_json(*lock) : nlohmann::json(nullptr)}};
-    fmt::print("{}\n", result.dump(2));
+    fmt::print("{}\n", text(result));
   } else if (freed) {
     fmt::print("freed {}, which {} held\n", key, shown_holder(*lock));
   } else if (lock) {

@@ -136,6 +136,20 @@ std::vector<std::string> row(const LockStatus& lock) {
           lock.usual_hold.count() != 0 ? shown(lock.usual_hold) : std::string(unknown)};
 }
 
+std::string shown_waiters(const LockStatus& lock) {
+  constexpr std::size_t most = 3;
+  std::string text;
+  for (std::size_t at = 0; at < std::min(most, lock.waiters.size()); ++at) {
+    text += fmt::format("{}{}:{}", at == 0 ? "" : " ", lock.waiters[at].host, lock.waiters[at].pid);
+  }
+  if (lock.waiters.size() > most) text += fmt::format(" +{}", lock.waiters.size() - most);
+  return text.empty() ? std::string(unknown) : text;
+}
+
+std::string text(const nlohmann::json& json, bool one_line) {
+  return json.dump(one_line ? -1 : 2, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
 nlohmann::json to_json(const LockStatus& lock) {
   nlohmann::json result{
       {"key", lock.key},

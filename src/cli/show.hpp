@@ -32,7 +32,11 @@ std::string table(const std::vector<std::vector<std::string>>& rows, bool colour
 std::string description(const LockStatus& lock, bool colour);
 std::vector<std::string> heading();
 std::vector<std::string> row(const LockStatus& lock);
+/// The first few of the queue.
+std::string shown_waiters(const LockStatus& lock);
 
 nlohmann::json to_json(const LockStatus& lock);
+/// On several lines, or on one. Bytes that are no UTF-8, as a key may have them, are replaced.
+std::string text(const nlohmann::json& json, bool one_line = false);
 
 }  // namespace memcachedlock::cli

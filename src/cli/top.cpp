@@ -142,15 +142,13 @@ class Observation {
     std::vector<std::vector<std::string>> rows{heading()};
     rows.front().emplace_back("BUSY");
     rows.front().emplace_back("TAKEN");
-    rows.front().emplace_back("NEXT");
+    rows.front().emplace_back("WHO WAITS");
     for (const LockStatus* lock : by_queue()) {
       rows.push_back(row(*lock));
       rows.back().push_back(fmt::format("{:.0f} %", 100 * busy(*lock)));
       const auto rate = taken(*lock);
       rows.back().push_back(rate ? fmt::format("~{:.1f}/s", *rate) : "-");
-      const auto& waiters = lock->waiters;
-      rows.back().push_back(
-          waiters.empty() ? "-" : fmt::format("{}:{}", waiters.front().host, waiters.front().pid));
+      rows.back().push_back(shown_waiters(*lock));
     }
     return result + '\n' + table(rows, colour);
   }
@@ -261,7 +259,8 @@ int top(const CommonOptions& common, const TopOptions& options) {
     if (live) {
       Screen::show(observation.text(common.colour));
     } else {
-      fmt::print("{}\n", common.json ? observation.json().dump() : observation.text(common.colour));
+      fmt::print("{}\n", common.json ? cli::text(observation.json(), true)
+                                     : observation.text(common.colour));
       std::fflush(stdout);
     }
     if (shown == options.count) return status::fine;
