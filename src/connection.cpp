@@ -191,14 +191,28 @@ ClockReading Connection::read_clock() {
 View Connection::read(std::string_view key) { return read(key, key); }
 
 View Connection::read(std::string_view key, std::string_view epoch_key) {
+  View view;
+  const auto place = [&](std::string_view name) -> std::optional<Item>* {
+    if (name == key) return &view.lock;
+    return name == epoch_key ? &view.epoch : nullptr;
+  };
+  const std::array<std::string_view, 2> keys{key, epoch_key};
+  fetch(std::span(keys).first(key == epoch_key ? 1 : 2), place);
+  return view;
+}
+
+template <class Place>
+void Connection::fetch(std::span<const std::string_view> keys, const Place& place) {
   memcached_st* handle = handle_.get();
-  const std::array<const char*, 2> keys{key.data(), epoch_key.data()};
-  const std::array<std::size_t, 2> lengths{key.size(), epoch_key.size()};
-  const std::size_t count = key == epoch_key ? 1 : 2;
-  auto code = memcached_mget(handle, keys.data(), lengths.data(), count);
+  std::array<const char*, most_keys> texts{};
+  std::array<std::size_t, most_keys> lengths{};
+  for (std::size_t at = 0; at < keys.size(); ++at) {
+    texts[at] = keys[at].data();
+    lengths[at] = keys[at].size();
+  }
+  auto code = memcached_mget(handle, texts.data(), lengths.data(), keys.size());
   if (memcached_failed(code)) fail(code);
 
-  View view;
   Result result(handle);
   for (;;) {
     const memcached_result_st* found = memcached_fetch_result(handle, result.get(), &code);
@@ -206,20 +220,43 @@ View Connection::read(std::string_view key, std::string_view epoch_key) {
     if (code != MEMCACHED_SUCCESS) fail(code);
     const std::string_view name(memcached_result_key_value(found),
                                 memcached_result_key_length(found));
-    Item item{std::string(memcached_result_value(found), memcached_result_length(found)),
-              {memcached_result_cas(found), number_, asked_}};
-    if (name == key) {
-      view.lock = std::move(item);
-    } else if (name == epoch_key) {
-      view.epoch = std::move(item);
-    } else {
+    std::optional<Item>* item = place(name);
+    if (item == nullptr) {
       throw Failure(Failure::Kind::refused, "the server answered with another key");
     }
+    item->emplace(Item{std::string(memcached_result_value(found), memcached_result_length(found)),
+                       {memcached_result_cas(found), number_, asked_}});
   }
   if (code != MEMCACHED_SUCCESS && code != MEMCACHED_END && code != MEMCACHED_NOTFOUND) {
     fail(code);
   }
-  return view;
+}
+
+std::vector<std::optional<Item>> Connection::cas_and_read_all(const std::vector<Rewrite>& all) {
+  std::array<std::string_view, most_keys> keys;
+  {
+    const NoReply quiet(handle_.get());
+    for (std::size_t at = 0; at < all.size(); ++at) {
+      const Rewrite& one = all[at];
+      keys[at] = one.key;
+      if (!knows(one.cas)) continue;
+      const auto code =
+          memcached_cas(handle_.get(), one.key.data(), one.key.size(), one.value.data(),
+                        one.value.size(), one.expiry, 0, one.cas.id);
+      if (memcached_failed(code)) fail(code);
+    }
+  }
+  std::vector<std::optional<Item>> items(all.size());
+  fetch(std::span(keys).first(all.size()), [&](std::string_view name) -> std::optional<Item>* {
+    const auto found = std::find(keys.begin(), keys.begin() + all.size(), name);
+    return found != keys.begin() + all.size() ? &items[found - keys.begin()] : nullptr;
+  });
+  // Where two of ours believe to hold the same lock, both are to see whose it is.
+  for (std::size_t at = 1; at < all.size(); ++at) {
+    const auto first = std::find(keys.begin(), keys.begin() + at, keys[at]);
+    if (first != keys.begin() + at) items[at] = items[first - keys.begin()];
+  }
+  return items;
 }
 
 View Connection::add_and_read(std::string_view key, std::string_view epoch_key,

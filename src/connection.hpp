@@ -9,9 +9,11 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "memcachedlock/client.hpp"
 #include "server_clock.hpp"
@@ -82,6 +84,17 @@ class Connection {
                     std::time_t expiry);
   View cas_and_read(std::string_view key, std::string_view epoch_key, std::string_view value,
                     std::time_t expiry, const Cas& cas);
+  static constexpr std::size_t most_keys = 32;
+  /// One of several that are written together, at most `most_keys`.
+  struct Rewrite {
+    std::string_view key;
+    std::string_view value;
+    std::time_t expiry = 0;
+    Cas cas;
+  };
+  /// `cas` of each without a reply, but for those whose id is not known here, then one `gets` of
+  /// all: one round trip. In their order.
+  std::vector<std::optional<Item>> cas_and_read_all(const std::vector<Rewrite>& all);
   /// The item keeps its expiry.
   View append_and_read(std::string_view key, std::string_view text);
   View read(std::string_view key, std::string_view epoch_key);
@@ -98,6 +111,9 @@ class Connection {
     void operator()(memcached_st* handle) const noexcept;
   };
   void set_limit(std::chrono::milliseconds limit);
+  /// `gets` of at most `most_keys`; `place(name)` tells where to put what was found, or null.
+  template <class Place>
+  void fetch(std::span<const std::string_view> keys, const Place& place);
   [[noreturn]] void fail(int code);
 
   std::unique_ptr<memcached_st, Free> handle_;

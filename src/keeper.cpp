@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <csignal>
 #include <cstdlib>
+#include <iterator>
 
 #include "process.hpp"
 
@@ -81,6 +82,25 @@ void Keeper::remove(const std::shared_ptr<Task>& task) {
   task->times_.reset();
 }
 
+Keeper::Batch Keeper::take_due(Clock::time_point now) {
+  Batch batch{tasks_.begin()->second};
+  const void* const group = batch.front()->group();
+  for (auto at = std::next(tasks_.begin());
+       group != nullptr && at != tasks_.end() && at->first <= now && batch.size() < largest_batch;
+       ++at) {
+    if (at->second->group() == group) batch.push_back(at->second);
+  }
+  for (const auto& task : batch) remove(task);
+  return batch;
+}
+
+std::vector<std::optional<Keeper::Times>> Keeper::Task::on_time_together(
+    const Batch& batch, std::chrono::milliseconds limit) {
+  std::vector<std::optional<Times>> again;
+  for (const auto& task : batch) again.push_back(task->on_time(limit));
+  return again;
+}
+
 void Keeper::cancel(const std::shared_ptr<Task>& task) {
   const MutexLock lock(mutex_);
   if (task->times_) remove(task);
@@ -109,15 +129,16 @@ void Keeper::run() {
       changed_.wait_until(mutex_, due);  // holding no task: it may be cancelled meanwhile
       continue;
     }
-    std::shared_ptr<Task> task = tasks_.begin()->second;
-    remove(task);
+    Batch batch = take_due(now);
     const auto next = latest_.empty() ? now + longest_limit : *latest_.begin();
     const auto limit = std::chrono::ceil<std::chrono::milliseconds>(next - now);
     mutex_.unlock();
-    const auto again =
-        task->on_time(std::clamp<std::chrono::milliseconds>(limit, shortest_limit, longest_limit));
-    if (again) schedule(task, *again);
-    task.reset();  // what goes with it may wait for the network
+    const auto again = batch.front()->on_time_together(
+        batch, std::clamp<std::chrono::milliseconds>(limit, shortest_limit, longest_limit));
+    for (std::size_t at = 0; at < batch.size(); ++at) {
+      if (again[at]) schedule(batch[at], *again[at]);
+    }
+    batch.clear();  // what goes with it may wait for the network
     mutex_.lock();
   }
   tasks_.clear();

@@ -11,6 +11,7 @@
 #include <set>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "annotations.hpp"
 
@@ -29,12 +30,21 @@ class Keeper {
     Clock::time_point latest;
   };
 
+  class Task;
+  using Batch = std::vector<std::shared_ptr<Task>>;
+  static constexpr std::size_t largest_batch = 32;
+
   class Task {
    public:
     virtual ~Task() = default;
     /// Called in the background thread when the time has come. Must not wait for the network
     /// longer than `limit`: then another task is at its latest. Returns when to be called again.
     virtual std::optional<Times> on_time(std::chrono::milliseconds limit) = 0;
+    /// Those of one group that are due are called together; null for a group of its own.
+    [[nodiscard]] virtual const void* group() const noexcept { return nullptr; }
+    /// on_time() for all of `batch`, which are of this one's group, this one being the first.
+    virtual std::vector<std::optional<Times>> on_time_together(const Batch& batch,
+                                                               std::chrono::milliseconds limit);
 
    private:
     friend class Keeper;
@@ -57,6 +67,8 @@ class Keeper {
  private:
   void run();
   void remove(const std::shared_ptr<Task>& task) MCL_REQUIRES(mutex_);
+  /// The first, and what else of its group is due; not scheduled any more.
+  Batch take_due(Clock::time_point now) MCL_REQUIRES(mutex_);
 
   Mutex mutex_;
   std::condition_variable_any changed_;

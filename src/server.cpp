@@ -101,6 +101,18 @@ View Server::cas_and_read(const Key& key, std::string_view value, milliseconds l
   });
 }
 
+std::vector<std::optional<Item>> Server::cas_and_read_all(const std::vector<Rewrite>& all,
+                                                          milliseconds limit) {
+  return ask(all.front().key->text(), limit, [&](Connection& connection) {
+    std::vector<Connection::Rewrite> requests;
+    requests.reserve(all.size());
+    for (const Rewrite& one : all) {
+      requests.push_back({one.key->item(), one.value, expiry(connection, one.lease), one.cas});
+    }
+    return connection.cas_and_read_all(requests);
+  });
+}
+
 View Server::read(const Key& key, milliseconds limit) {
   return ask(key.text(), limit,
              [&](Connection& connection) { return connection.read(key.item(), epoch_key_); });

@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "annotations.hpp"
 #include "connection.hpp"
@@ -46,6 +47,16 @@ class Server {
   /// any more, and what is there now comes back.
   View cas_and_read(const Key& key, std::string_view value, std::chrono::milliseconds lease,
                     const Cas& cas, std::chrono::milliseconds limit = longest);
+  struct Rewrite {
+    const Key* key = nullptr;
+    std::string value;
+    std::chrono::milliseconds lease{0};
+    Cas cas;
+  };
+  /// The same for several locks in one round trip, at most Connection::most_keys. Without
+  /// the epoch. An error names the first of them.
+  std::vector<std::optional<Item>> cas_and_read_all(const std::vector<Rewrite>& all,
+                                                    std::chrono::milliseconds limit);
   /// A second sending may append twice.
   View append_and_read(const Key& key, std::string_view text);
   View read(const Key& key, std::chrono::milliseconds limit = longest);

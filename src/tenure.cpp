@@ -61,26 +61,37 @@ milliseconds Tenure::remaining() const {
   return std::max(std::chrono::floor<milliseconds>(left), milliseconds(0));
 }
 
+Record Tenure::anew(bool reserved, milliseconds lease) const {
+  const bool alone = record_.members.size() == 1;
+  Record next = record_;
+  next.reserved = reserved && alone;
+  next.lease = alone ? lease : std::max(next.lease, lease);
+  next.fence = fence_.sequence;
+  next.stamp = next_stamp();
+  next.date();
+  return next;
+}
+
+std::optional<Tenure::Write> Tenure::accept(const Record& next, Clock::time_point started,
+                                            milliseconds lease, const std::optional<Item>& item) {
+  const auto found = item ? Record::parse(item->value) : std::nullopt;
+  if (!found || !found->has(token_)) return Write::lost;
+  cas_ = item->cas;
+  record_ = *found;
+  // Somebody else's, or of an earlier try of ours.
+  if (found->stamp != next.stamp) return std::nullopt;
+  if (Clock::now() >= started + lease) return Write::lost;
+  deadline_.store(started + lease);
+  return Write::done;
+}
+
 /// Our record anew, with a full lifetime. Reads what is there when others have written too.
 Tenure::Write Tenure::write(bool reserved, milliseconds lease, milliseconds limit) {
   for (int tries = 0; tries < most_tries; ++tries) {
     const auto started = Clock::now();
-    const bool alone = record_.members.size() == 1;
-    Record next = record_;
-    next.reserved = reserved && alone;
-    next.lease = alone ? lease : std::max(next.lease, lease);
-    next.fence = fence_.sequence;
-    next.stamp = next_stamp();
-    next.date();
+    const Record next = anew(reserved, lease);
     const View view = server_.cas_and_read(key_, next.encode(), lifetime(next, fair_), cas_, limit);
-    const auto found = view.lock ? Record::parse(view.lock->value) : std::nullopt;
-    if (!found || !found->has(token_)) return Write::lost;
-    cas_ = view.lock->cas;
-    record_ = *found;
-    if (found->stamp != next.stamp) continue;  // somebody else wrote, or an earlier try of ours
-    if (Clock::now() >= started + lease) return Write::lost;
-    deadline_.store(started + lease);
-    return Write::done;
+    if (const auto outcome = accept(next, started, lease, view.lock)) return *outcome;
   }
   return Write::lost;
 }
@@ -306,45 +317,111 @@ void Tenure::announce_loss() {
   notify(EventKind::lost, Clock::now() - since_);
 }
 
-/// Renewal, or the end of a reservation.
 std::optional<Keeper::Times> Tenure::on_time(milliseconds limit) {
+  return on_time_together({shared_from_this()}, limit).front();
+}
+
+/// Renewals, and ends of reservations.
+std::vector<std::optional<Keeper::Times>> Tenure::on_time_together(const Keeper::Batch& batch,
+                                                                   milliseconds limit) {
+  std::vector<std::optional<Keeper::Times>> again(batch.size());
+  std::vector<Renewal> renewals;
+  const auto started = Clock::now();
+  for (std::size_t place = 0; place < batch.size(); ++place) {
+    again[place] = static_cast<Tenure&>(*batch[place]).begin_renewal(started, place, renewals);
+  }
+  std::vector<Renewal*> open;
+  for (Renewal& renewal : renewals) {
+    limit = std::min(limit, renewal.limit);
+    open.push_back(&renewal);
+  }
+  // Again for those that others have written to, and those whose CAS ids are from a connection that
+  // is closed.
+  for (int tries = 0; tries < most_tries && !open.empty(); ++tries) renew(open, limit);
+  for (Renewal* renewal : open) renewal->tenure->lose();
+  for (Renewal& renewal : renewals) renewal.tenure->end_renewal(renewal, started);
+  // When all are unlocked: who is told may release one of them.
+  for (const Renewal& renewal : renewals) again[renewal.place] = renewal.tenure->tell(renewal);
+  return again;
+}
+
+/// One round trip for all of them; takes those out that need no other.
+void Tenure::renew(std::vector<Renewal*>& open, milliseconds limit) {
+  const auto started = Clock::now();
+  std::vector<std::optional<Item>> items;
+  try {
+    std::vector<Server::Rewrite> requests;
+    for (Renewal* renewal : open) {
+      renewal->next = renewal->tenure->anew(false, renewal->tenure->lease_);
+      requests.push_back(renewal->tenure->request(renewal->next));
+    }
+    items = server_.cas_and_read_all(requests, limit);
+  } catch (const Error& error) {
+    for (Renewal* renewal : open) renewal->trouble = error.what();
+    open.clear();
+    return;
+  }
+  std::vector<Renewal*> still_open;
+  for (std::size_t at = 0; at < open.size(); ++at) {
+    Tenure& tenure = *open[at]->tenure;
+    const auto outcome = tenure.accept(open[at]->next, started, tenure.lease_, items[at]);
+    if (!outcome) still_open.push_back(open[at]);
+    if (outcome == Write::lost) tenure.lose();
+  }
+  open.swap(still_open);
+}
+
+Server::Rewrite Tenure::request(const Record& next) const {
+  return {&key_, next.encode(), lifetime(next, fair_), cas_};
+}
+
+std::optional<Keeper::Times> Tenure::begin_renewal(Clock::time_point now, std::size_t place,
+                                                   std::vector<Renewal>& renewals) {
   if (generation_ != process_generation()) return std::nullopt;
   if (is_reserved()) return lapse();
-  const auto now = Clock::now();
   if (now >= watch_until()) return std::nullopt;  // the watch gives it up
   if (!mutex_.try_lock()) return Keeper::Times{now + milliseconds(5), watch_until()};
-  bool extended = false;
-  std::string trouble;
   std::optional<Keeper::Times> again;
   if (state_.load() == State::held && renewing_.load()) {
     const auto rest = server_.resting_until();
-    if (now >= next_renewal_ && now < rest) {
-      next_renewal_ = rest;
-    } else if (now >= next_renewal_) {
-      try {
-        const auto left = std::chrono::ceil<milliseconds>(watch_until() - now);
-        if (write(false, lease_, std::min(limit, left)) == Write::done) {
-          extended = true;
-          next_renewal_ = now + lease_ / 3;
-        } else {
-          lose();
-        }
-      } catch (const Error& error) {
-        // Lease time is left: again, more often than the first time.
-        trouble = error.what();
-        server_.rest(Clock::now() + std::min(rest_time, lease_ / 20));
-        next_renewal_ = now + std::clamp(lease_ / 20, milliseconds(5), milliseconds(1'000));
-      }
+    if (now >= next_renewal_ && now >= rest) {
+      renewals.push_back({.place = place,
+                          .tenure = this,
+                          .next = {},
+                          .limit = std::chrono::ceil<milliseconds>(watch_until() - now),
+                          .trouble = {},
+                          .again = {}});
+      return std::nullopt;
     }
+    if (now >= next_renewal_) next_renewal_ = rest;
     again = next_times();
   }
-  const bool gone = state_.load() == State::lost;
   mutex_.unlock();
-  if (extended) notify(EventKind::extended);
-  if (!trouble.empty()) notify(EventKind::unavailable, {}, trouble);
-  if (!gone) return again;
-  announce_loss();
-  return std::nullopt;
+  if (state_.load() == State::lost) announce_loss();
+  return again;
+}
+
+void Tenure::end_renewal(Renewal& renewal, Clock::time_point started) {
+  if (renewal.trouble.empty()) {
+    next_renewal_ = started + lease_ / 3;
+  } else {
+    // Lease time is left: again, more often than the first time.
+    server_.rest(Clock::now() + std::min(rest_time, lease_ / 20));
+    next_renewal_ = started + std::clamp(lease_ / 20, milliseconds(5), milliseconds(1'000));
+  }
+  renewal.again = next_times();
+  mutex_.unlock();
+}
+
+std::optional<Keeper::Times> Tenure::tell(const Renewal& renewal) {
+  if (!renewal.trouble.empty()) notify(EventKind::unavailable, {}, renewal.trouble);
+  if (state_.load() == State::lost) {
+    announce_loss();
+    return std::nullopt;
+  }
+  if (state_.load() != State::held) return std::nullopt;  // released since
+  if (renewal.trouble.empty()) notify(EventKind::extended);
+  return renewal.again;
 }
 
 void Tenure::notify(EventKind kind, std::chrono::nanoseconds duration,

@@ -7,6 +7,7 @@
 #include <optional>
 #include <stop_token>
 #include <string>
+#include <vector>
 
 #include "backend.hpp"
 #include "keeper.hpp"
@@ -53,6 +54,12 @@ class Tenure final : public Keeper::Task, public std::enable_shared_from_this<Te
   [[nodiscard]] std::stop_token lost();
   [[nodiscard]] Server& server() const noexcept { return server_; }
   std::optional<Keeper::Times> on_time(std::chrono::milliseconds limit) override;
+  /// Renewals at one server share a round trip.
+  [[nodiscard]] const void* group() const noexcept override {
+    return is_reserved() ? nullptr : &server_;
+  }
+  std::vector<std::optional<Keeper::Times>> on_time_together(
+      const Keeper::Batch& batch, std::chrono::milliseconds limit) override MCL_NO_ANALYSIS;
 
   unsigned holds = 0;  // how often its owner is inside; guarded by the owners' table
 
@@ -73,6 +80,33 @@ class Tenure final : public Keeper::Task, public std::enable_shared_from_this<Te
 
   Write write(bool reserved, std::chrono::milliseconds lease, std::chrono::milliseconds limit)
       MCL_REQUIRES(mutex_);
+  /// Our record, to be written with a lease that begins now.
+  [[nodiscard]] Record anew(bool reserved, std::chrono::milliseconds lease) const
+      MCL_REQUIRES(mutex_);
+  /// What became of `next`; nothing where others have written too, so that it is to be tried again.
+  std::optional<Write> accept(const Record& next, Clock::time_point started,
+                              std::chrono::milliseconds lease, const std::optional<Item>& item)
+      MCL_REQUIRES(mutex_);
+
+  /// A renewal under way; its tenure's mutex is locked.
+  struct Renewal {
+    std::size_t place = 0;  // in the batch
+    Tenure* tenure = nullptr;
+    Record next;
+    std::chrono::milliseconds limit{0};
+    std::string trouble;  // why it is not known what became of it
+    Keeper::Times again{};
+  };
+  [[nodiscard]] Server::Rewrite request(const Record& next) const MCL_REQUIRES(mutex_);
+  /// Locks the mutex, and leaves it locked where a renewal is due, which is appended. Else when to
+  /// be called again.
+  std::optional<Keeper::Times> begin_renewal(Clock::time_point now, std::size_t place,
+                                             std::vector<Renewal>& renewals) MCL_NO_ANALYSIS;
+  void renew(std::vector<Renewal*>& open, std::chrono::milliseconds limit) MCL_NO_ANALYSIS;
+  /// Unlocks it.
+  void end_renewal(Renewal& renewal, Clock::time_point started) MCL_NO_ANALYSIS;
+  /// Tells of it. When to be called again.
+  std::optional<Keeper::Times> tell(const Renewal& renewal);
   /// What became of the next thread of this process that waits for the lock.
   struct Passed {
     bool on = false;           ///< it is the holder now

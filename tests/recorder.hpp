@@ -2,7 +2,10 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <mutex>
+#include <string_view>
 #include <vector>
 
 #include "memcachedlock/observer.hpp"
@@ -13,6 +16,10 @@ class Recorder : public memcachedlock::Observer {
     const std::lock_guard lock(mutex_);
     kinds_.push_back(event.kind);
   }
+  void on_round_trip(std::string_view /*server*/, std::chrono::nanoseconds /*duration*/) override {
+    round_trips_.fetch_add(1);
+  }
+  [[nodiscard]] int round_trips() const { return round_trips_.load(); }
   [[nodiscard]] int count(memcachedlock::EventKind kind) const {
     const std::lock_guard lock(mutex_);
     return static_cast<int>(std::count(kinds_.begin(), kinds_.end(), kind));
@@ -21,4 +28,5 @@ class Recorder : public memcachedlock::Observer {
  private:
   mutable std::mutex mutex_;
   std::vector<memcachedlock::EventKind> kinds_;
+  std::atomic<int> round_trips_{0};
 };

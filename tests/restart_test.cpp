@@ -233,6 +233,45 @@ TEST_F(Restart, RenewalTriesAgainUntilTheServerAnswers) {
   EXPECT_EQ(lock.release(), mcl::Release::released);
 }
 
+TEST_F(Restart, RenewalsShareRoundTripsAndNoFate) {
+  for (const auto protocol : {mcl::Protocol::text, mcl::Protocol::binary}) {
+    constexpr int count = 100;
+    options.protocol = protocol;
+    const auto shared = client();
+    const int refused_before = recorder->count(mcl::EventKind::unavailable);
+    std::vector<std::unique_ptr<mcl::Lock>> locks;
+    for (int i = 0; i < count; ++i) {
+      locks.push_back(std::make_unique<mcl::Lock>(shared, "key" + std::to_string(i),
+                                                  mcl::LockOptions{.timeout = 9s, .renew = true}));
+      locks.back()->lock();
+    }
+    (void)server.ask("delete memcachedlock:key7\r\n");
+    (void)server.ask("set memcachedlock:key9 0 0 5\r\nhello\r\n");
+    // So that many are due at once.
+    server.pause();
+    EXPECT_TRUE(eventually(
+        [&] { return recorder->count(mcl::EventKind::unavailable) >= refused_before + count; }));
+    const int extended_before = recorder->count(mcl::EventKind::extended);
+    const int lost_before = recorder->count(mcl::EventKind::lost);
+    const int round_trips_before = recorder->round_trips();
+    server.resume();
+    EXPECT_TRUE(eventually([&] {
+      return recorder->count(mcl::EventKind::extended) >= extended_before + count - 2 &&
+             recorder->count(mcl::EventKind::lost) == lost_before + 2;
+    }));
+    EXPECT_LE(recorder->round_trips() - round_trips_before, count / 2);
+    for (int i = 0; i < count; ++i) {
+      const bool gone = i == 7 || i == 9;
+      EXPECT_EQ(locks[static_cast<std::size_t>(i)]->owns_lock(), !gone) << i;
+      EXPECT_EQ(locks[static_cast<std::size_t>(i)]->release(),
+                gone ? mcl::Release::lost : mcl::Release::released)
+          << i;
+    }
+    EXPECT_EQ(server.get("memcachedlock:key9"), "hello");
+    (void)server.ask("delete memcachedlock:key9\r\n");
+  }
+}
+
 TEST_F(Restart, RenewalGivesUpBeforeTheLeaseEnds) {
   mcl::Lock lock(client(), "key", {.timeout = 900ms, .renew = true});
   lock.lock();

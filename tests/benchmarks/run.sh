@@ -8,8 +8,8 @@ source tests/need.sh
 source tests/benchmarks/chart.sh
 
 # shellcheck disable=SC2086  # words
-need $build_packages memcached libgtest-dev libbenchmark-dev redis-server libhiredis-dev postgresql \
-  libpqxx-dev gnuplot-nox jq
+need $build_packages memcached libgtest-dev libbenchmark-dev curl redis-server libhiredis-dev postgresql \
+  libpqxx-dev etcd-server libcurl4-openssl-dev nlohmann-json3-dev gnuplot-nox jq
 cmake -S . -B build/benchmarks -G Ninja -DCMAKE_BUILD_TYPE=Release \
   -DMEMCACHEDLOCK_BUILD_BENCHMARKS=ON -DMEMCACHEDLOCK_BUILD_EXAMPLES=OFF >/dev/null
 cmake --build build/benchmarks --target uncontended_benchmark contended_benchmark scale_benchmark
@@ -48,6 +48,25 @@ mkdir "$work/postgres"
   >"$work/postgres.log" 2>&1 &
 pids+=($!)
 export POSTGRES="host=$work/postgres user=benchmark dbname=postgres"
+
+# etcd has no socket of the file system for clients: two free ports, which are asked for once more
+# where another has taken one meanwhile.
+free_port() {
+  perl -MIO::Socket::INET -e 'print IO::Socket::INET->new(Listen => 1, LocalAddr => "127.0.0.1")->sockport'
+}
+start_etcd() {
+  ETCD=http://127.0.0.1:$(free_port)
+  local peer
+  peer=http://127.0.0.1:$(free_port)
+  etcd --name benchmark --data-dir "$work/etcd" --listen-client-urls "$ETCD" \
+    --advertise-client-urls "$ETCD" --listen-peer-urls "$peer" \
+    --initial-advertise-peer-urls "$peer" --initial-cluster "benchmark=$peer" \
+    >"$work/etcd.log" 2>&1 &
+  pids+=($!)
+  export ETCD
+  eventually curl -sf "$ETCD/health"
+}
+start_etcd || start_etcd
 
 eventually redis-cli -s "$work/redis" ping
 eventually "$bin/pg_isready" -h "$work/postgres"

@@ -24,5 +24,5 @@ struct NamedSide {
 };
 
 /// What there is: memcachedlock and pollers of memcached at `memcached`, and the peers whose
-/// addresses are in the environment: REDIS_SOCKET, a path, and POSTGRES, a connection string.
+/// addresses are in the environment: REDIS_SOCKET, a path; POSTGRES, a connection string; ETCD, a URL.
 std::vector<NamedSide> all_sides(const std::string& memcached);

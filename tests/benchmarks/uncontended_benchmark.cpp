@@ -49,7 +49,9 @@ constexpr std::string_view key = "memcachedlock:benchmark";
 constexpr std::string_view epoch_key = "memcachedlock:^epoch";
 // As long as a record of ours.
 constexpr std::string_view value =
-    "mcl1 held 30000 0 0 - 0123456789abcdef0123456789abcdef.1000@localhost:10000";
+    "mcl1 held 30000 0123456789abcde 0 - "
+    "0123456789abcdef0123456789abcdef.1000@localhost:10000:10000 "
+    "+1764057600123:0";
 
 void expect(bool well) {
   if (!well) {
@@ -228,6 +230,7 @@ struct Contestant {
 void add_peers(std::vector<Contestant>& all) {
   const std::map<std::string, std::string> wanted{
       {"redis-polled-1ms", "Redis SET NX PX + script, Unix socket"},
+      {"etcd", "etcd's lock, JSON over loopback"},
       {"pg_advisory_lock", "PostgreSQL advisory lock, Unix socket"},
       {"flock", "flock on a local file"}};
   for (const NamedSide& side : all_sides(server().address())) {
