@@ -246,15 +246,19 @@ std::vector<std::optional<Item>> Connection::cas_and_read_all(const std::vector<
       if (memcached_failed(code)) fail(code);
     }
   }
-  std::vector<std::optional<Item>> items(all.size());
-  fetch(std::span(keys).first(all.size()), [&](std::string_view name) -> std::optional<Item>* {
-    const auto found = std::find(keys.begin(), keys.begin() + all.size(), name);
-    return found != keys.begin() + all.size() ? &items[found - keys.begin()] : nullptr;
-  });
   // Where two of ours believe to hold the same lock, both are to see whose it is.
+  std::vector<std::optional<Item>> items(all.size());
+  const auto first_of = [&](std::string_view name) {
+    return static_cast<std::size_t>(std::distance(
+        all.begin(),
+        std::find_if(all.begin(), all.end(), [&](const Rewrite& one) { return one.key == name; })));
+  };
+  fetch(std::span(keys).first(all.size()), [&](std::string_view name) {
+    const std::size_t at = first_of(name);
+    return at < items.size() ? &items[at] : nullptr;
+  });
   for (std::size_t at = 1; at < all.size(); ++at) {
-    const auto first = std::find(keys.begin(), keys.begin() + at, keys[at]);
-    if (first != keys.begin() + at) items[at] = items[first - keys.begin()];
+    if (const std::size_t first = first_of(all[at].key); first < at) items[at] = items[first];
   }
   return items;
 }

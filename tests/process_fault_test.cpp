@@ -112,7 +112,7 @@ TEST_F(ProcessFaults, AStoppedHolderFindsItsLeaseLost) {
 // when it ends in the ordinary way; the parent's connection works on; both can lock afterwards.
 TEST_F(ProcessFaults, AForkedChildDoesNotDisturbItsParent) {
   auto shared = client();
-  mcl::Lock lock(shared, "key", {.timeout = 1s, .renew = true});
+  mcl::Lock lock(shared, "key", {.timeout = 3s, .renew = true});
   lock.lock();
   const auto lost = lock.lost();
   ASSERT_TRUE(eventually([&] { return recorder->count(mcl::EventKind::extended) >= 1; }));
@@ -126,7 +126,7 @@ TEST_F(ProcessFaults, AForkedChildDoesNotDisturbItsParent) {
       } catch (const std::system_error&) {  // nothing is held here
       }
       const int extended = recorder->count(mcl::EventKind::extended);
-      mcl::Lock other(shared, "other", {.timeout = 300ms, .renew = true});
+      mcl::Lock other(shared, "other", {.timeout = 30s, .renew = true});
       other.lock();
       well = well && other.release() == mcl::Release::released;
       well = well && !mcl::Lock(shared, "key").try_lock();
