@@ -197,7 +197,7 @@ TEST_F(Cli, TheLeaseIsRenewedWhileTheCommandRuns) {
 
 TEST_F(Cli, ALostLockEndsTheCommand) {
   const std::string script = "trap 'echo term; exit 0' TERM; echo up; " + wait_for(file("never"));
-  Program program(line({"run", "job", "--timeout", "1s", "--shell", script}));
+  Program program(line({"run", "job", "--timeout", "3s", "--shell", script}));
   ASSERT_TRUE(program.says("up"));
   EXPECT_EQ(run({"break", "job", "--yes"}).status, 0);
   const Ended ended = program.wait();
@@ -208,7 +208,7 @@ TEST_F(Cli, ALostLockEndsTheCommand) {
 
 TEST_F(Cli, WhoDoesNotEndWhenTheLockIsLostIsKilledAfterTheGrace) {
   const std::string script = "trap '' TERM; echo up; " + wait_for(file("never"));
-  Program program(line({"run", "job", "--timeout", "1s", "--grace", "100ms", "--shell", script}));
+  Program program(line({"run", "job", "--timeout", "3s", "--grace", "100ms", "--shell", script}));
   ASSERT_TRUE(program.says("up"));
   EXPECT_EQ(run({"break", "job", "--yes"}).status, 0);
   EXPECT_EQ(program.wait().status, 75);
@@ -218,9 +218,9 @@ TEST_F(Cli, ALostLockMayKillAtOnceOrBeIgnored) {
   const std::string script =
       "trap 'echo term' TERM; echo up; " + wait_for(file("go")) + "; echo done; exit 3";
   Program killed(line(
-      {"run", "one", "--timeout", "1s", "--on-lost", "kill", "--grace", "1h", "--shell", script}));
+      {"run", "one", "--timeout", "3s", "--on-lost", "kill", "--grace", "1h", "--shell", script}));
   Program ignored(
-      line({"run", "two", "--timeout", "1s", "--on-lost", "ignore", "--shell", script}));
+      line({"run", "two", "--timeout", "3s", "--on-lost", "ignore", "--shell", script}));
   ASSERT_TRUE(killed.says("up"));
   ASSERT_TRUE(ignored.says("up"));
   EXPECT_EQ(run({"break", "one", "--yes"}).status, 0);
