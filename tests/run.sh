@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # run.sh [--coverage]: installs what is needed (as root, on Debian 12), builds everything and runs
 # all tests: with g++, with clang++ and its thread-safety analysis, and under the address,
-# undefined-behaviour and thread sanitizers; then clang-tidy, the model, the fuzzers and a minute of
+# undefined-behaviour and thread sanitizers; then clang-tidy, the model, the fuzzers and a short
 # torture. --coverage: only the tests, and which lines they reach; at least 95 % must be.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -40,10 +40,10 @@ echo "== model"
 tests/model/run.sh
 
 echo "== fuzzing"
-tests/fuzz/run.sh 15
+tests/fuzz/run.sh 6
 
 echo "== torture"
-tests/torture.sh 60
+tests/torture.sh 40
 tests/store_torture.sh 20
 
 echo "== summary of faults tried"
