@@ -11,6 +11,7 @@
 
 #include "backend.hpp"
 #include "memcachedlock/error.hpp"
+#include "tell_observer.hpp"
 
 namespace memcachedlock {
 
@@ -78,11 +79,7 @@ Server& Backend::server_at(const ServerAddress& address) {
 }
 
 void Backend::notify(const Event& event) const noexcept {
-  if (!options_.observer) return;
-  try {
-    options_.observer->on_event(event);
-  } catch (...) {  // an observer breaks nothing
-  }
+  tell_observer(options_, [&](Observer& observer) { observer.on_event(event); });
 }
 
 }  // namespace detail

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "memcachedlock/error.hpp"
+#include "tell_observer.hpp"
 
 namespace memcachedlock::detail {
 
@@ -43,13 +44,6 @@ void Server::raise(const Failure& failure, std::string_view key) const {
                     std::string(key), name_);
 }
 
-void Server::tell_round_trip(std::chrono::nanoseconds duration) const noexcept {
-  try {
-    options_.observer->on_round_trip(name_, duration);
-  } catch (...) {  // an observer breaks nothing
-  }
-}
-
 template <class Request>
 auto Server::ask(std::string_view key, milliseconds limit, Request&& request) {
   const milliseconds longest_wait = std::clamp(limit, milliseconds(1), options_.operation_timeout);
@@ -66,7 +60,9 @@ auto Server::ask(std::string_view key, milliseconds limit, Request&& request) {
       (*loan)->begin(longest_wait);
       const auto started = options_.observer ? Clock::now() : Clock::time_point{};
       auto answer = request(**loan);
-      if (options_.observer) tell_round_trip(Clock::now() - started);
+      tell_observer(options_, [&](Observer& observer) {
+        observer.on_round_trip(name_, Clock::now() - started);
+      });
       (*loan)->end();
       loan->keep();
       return answer;
@@ -193,10 +189,7 @@ Admission Server::admit(const Key& key, const std::optional<Item>& item, millise
     event.server = name_;
     event.duration = *restart;
     event.token = FencingToken{admission.epoch, 0};
-    try {
-      options_.observer->on_event(event);
-    } catch (...) {  // an observer breaks nothing
-    }
+    tell_observer(options_, [&](Observer& observer) { observer.on_event(event); });
   }
   return admission;
 }

@@ -100,7 +100,6 @@ class Server {
   std::time_t expiry(Connection& connection, std::chrono::milliseconds lease);
   /// Whether the server's epoch is one that was known before `time`.
   bool is_since(const std::optional<Item>& epoch, Clock::time_point time);
-  void tell_round_trip(std::chrono::nanoseconds duration) const noexcept;
   [[noreturn]] void raise(const Failure& failure, std::string_view key) const;
   std::uint64_t settle(const Key& key, Memory& memory, std::optional<Item> item,
                        std::chrono::milliseconds lease) MCL_REQUIRES(memory.mutex);

@@ -332,7 +332,8 @@ std::vector<std::optional<Keeper::Times>> Tenure::on_time_together(const Keeper:
   }
   std::vector<Renewal*> open;
   for (Renewal& renewal : renewals) {
-    limit = std::min(limit, renewal.limit);
+    const auto left = renewal.tenure->watch_until() - started;
+    limit = std::min(limit, std::chrono::ceil<milliseconds>(left));
     open.push_back(&renewal);
   }
   // Again for those that others have written to, and those whose CAS ids are from a connection that
@@ -385,12 +386,7 @@ std::optional<Keeper::Times> Tenure::begin_renewal(Clock::time_point now, std::s
   if (state_.load() == State::held && renewing_.load()) {
     const auto rest = server_.resting_until();
     if (now >= next_renewal_ && now >= rest) {
-      renewals.push_back({.place = place,
-                          .tenure = this,
-                          .next = {},
-                          .limit = std::chrono::ceil<milliseconds>(watch_until() - now),
-                          .trouble = {},
-                          .again = {}});
+      renewals.push_back({.place = place, .tenure = this, .next = {}, .trouble = {}, .again = {}});
       return std::nullopt;
     }
     if (now >= next_renewal_) next_renewal_ = rest;

@@ -93,7 +93,6 @@ class Tenure final : public Keeper::Task, public std::enable_shared_from_this<Te
     std::size_t place = 0;  // in the batch
     Tenure* tenure = nullptr;
     Record next;
-    std::chrono::milliseconds limit{0};
     std::string trouble;  // why it is not known what became of it
     Keeper::Times again{};
   };

@@ -38,7 +38,7 @@ std::string shown_place(const Participant& one) {
 
 std::string coloured(std::string text, Colour colour, bool use) {
   if (!use || colour == Colour::none) return text;
-  constexpr std::array codes{"0", "1", "31", "33", "32", "2"};
+  constexpr std::array codes{"0", "1", "31", "33", "32"};
   return fmt::format("\x1b[{}m{}\x1b[0m", codes.at(static_cast<std::size_t>(colour)), text);
 }
 

@@ -7,13 +7,12 @@
 #include <string_view>
 #include <vector>
 
-#include "memcachedlock/diagnosis.hpp"
 #include "memcachedlock/inspect.hpp"
 #include "options.hpp"
 
 namespace memcachedlock::cli {
 
-enum class Colour { none, bold, red, yellow, green, dim };
+enum class Colour { none, bold, red, yellow, green };
 
 /// Left alone where `use` is false.
 std::string coloured(std::string text, Colour colour, bool use);

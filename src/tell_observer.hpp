@@ -1,0 +1,18 @@
+// How an observer is told: it breaks nothing.
+#pragma once
+
+#include "memcachedlock/client.hpp"
+
+namespace memcachedlock::detail {
+
+/// Calls `tell(observer)` where there is one, and swallows what it throws.
+template <class Tell>
+void tell_observer(const ClientOptions& options, const Tell& tell) noexcept {
+  if (!options.observer) return;
+  try {
+    tell(*options.observer);
+  } catch (...) {  // an observer breaks nothing
+  }
+}
+
+}  // namespace memcachedlock::detail
