@@ -4,7 +4,6 @@
 #include <libmemcached-1.0/memcached.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <map>
 #include <mutex>
 #include <utility>
@@ -98,8 +97,7 @@ MemcachedClient MemcachedClient::from_environment() {
   };
   static auto& all = *new detail::PerProcess<Clients>;  // decorators may outlive static storage
   Clients& clients = all.get();
-  const char* variable = std::getenv("MEMCACHEDLOCK_SERVERS");
-  const std::string servers = variable != nullptr ? variable : "127.0.0.1:11211";
+  const std::string servers = servers_from_environment();
   const std::lock_guard lock(clients.mutex);
   const auto known = clients.by_servers.find(servers);
   if (known != clients.by_servers.end()) return known->second;

@@ -201,6 +201,23 @@ View Connection::read(std::string_view key, std::string_view epoch_key) {
   return view;
 }
 
+std::vector<View> Connection::read_all(std::span<const std::string_view> keys,
+                                       std::string_view epoch_key) {
+  std::array<std::string_view, most_keys> names;
+  std::copy(keys.begin(), keys.end(), names.begin());
+  names.at(keys.size()) = epoch_key;
+  std::vector<View> views(keys.size());
+  std::optional<Item> epoch;
+  fetch(std::span(names).first(keys.size() + 1), [&](std::string_view name) {
+    const auto at = static_cast<std::size_t>(
+        std::distance(keys.begin(), std::find(keys.begin(), keys.end(), name)));
+    if (at < keys.size()) return &views[at].lock;
+    return name == epoch_key ? &epoch : nullptr;
+  });
+  for (View& view : views) view.epoch = epoch;
+  return views;
+}
+
 template <class Place>
 void Connection::fetch(std::span<const std::string_view> keys, const Place& place) {
   memcached_st* handle = handle_.get();

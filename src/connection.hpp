@@ -100,6 +100,8 @@ class Connection {
   View read(std::string_view key, std::string_view epoch_key);
   /// The lock alone.
   View read(std::string_view key);
+  /// Several, fewer than `most_keys`, in their order, each with the epoch.
+  std::vector<View> read_all(std::span<const std::string_view> keys, std::string_view epoch_key);
   Swap swap(std::string_view key, std::string_view value, std::time_t expiry, const Cas& cas);
   /// Compare-and-delete.
   Swap remove_if(std::string_view key, const Cas& cas);

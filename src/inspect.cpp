@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <span>
 #include <utility>
 
 #include "backend.hpp"
@@ -102,15 +103,23 @@ std::optional<LockStatus> inspect(const MemcachedClient& client, std::string_vie
 std::vector<LockStatus> list_locks(const MemcachedClient& client, const ServerAddress& address) {
   detail::Backend& backend = detail::Backend::of(client);
   const std::string& prefix = client.options().prefix;
-  const auto items = detail::list_items(address, client.options(), prefix);
+  std::vector<Key> keys;
+  for (const std::string& item : detail::list_items(address, client.options(), prefix)) {
+    auto key = Key::from_item(prefix, item);
+    // The others were left by clients with another list of servers.
+    if (key && backend.server_of(*key).address() == address) keys.push_back(*std::move(key));
+  }
   std::vector<LockStatus> locks;
-  for (const std::string& item : items) {
-    const auto key = Key::from_item(prefix, item);
-    if (!key) continue;
-    detail::Server& server = backend.server_of(*key);
-    if (server.address() != address) continue;  // left by clients with another list of servers
-    auto status = status_of(server, *key, server.read(*key));
-    if (status) locks.push_back(*std::move(status));
+  constexpr std::size_t most = detail::Connection::most_keys - 1;  // and the epoch
+  for (std::span<const Key> left(keys); !left.empty();) {
+    const auto part = left.first(std::min(most, left.size()));
+    detail::Server& server = backend.server_of(part.front());
+    const auto views = server.read_all(part);
+    for (std::size_t at = 0; at < part.size(); ++at) {
+      auto status = status_of(server, part[at], views[at]);
+      if (status) locks.push_back(*std::move(status));
+    }
+    left = left.subspan(part.size());
   }
   std::sort(locks.begin(), locks.end(),
             [](const LockStatus& one, const LockStatus& other) { return one.key < other.key; });

@@ -114,6 +114,14 @@ View Server::read(const Key& key, milliseconds limit) {
              [&](Connection& connection) { return connection.read(key.item(), epoch_key_); });
 }
 
+std::vector<View> Server::read_all(std::span<const Key> keys) {
+  std::vector<std::string_view> items;
+  items.reserve(keys.size());
+  for (const Key& key : keys) items.emplace_back(key.item());
+  return ask(keys.front().text(), longest,
+             [&](Connection& connection) { return connection.read_all(items, epoch_key_); });
+}
+
 View Server::read_lock(const Key& key) {
   return ask(key.text(), longest,
              [&](Connection& connection) { return connection.read(key.item()); });

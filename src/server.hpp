@@ -60,6 +60,8 @@ class Server {
   /// A second sending may append twice.
   View append_and_read(const Key& key, std::string_view text);
   View read(const Key& key, std::chrono::milliseconds limit = longest);
+  /// Different ones, fewer than Connection::most_keys, in one round trip. An error names the first.
+  std::vector<View> read_all(std::span<const Key> keys);
   /// Without the epoch, which costs as much as another read.
   View read_lock(const Key& key);
   /// `changed` also where the server may have restarted since `cas` was learned, and where the

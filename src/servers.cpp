@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cctype>
 #include <charconv>
+#include <cstdlib>
 
 #include "memcachedlock/error.hpp"
 
@@ -95,6 +96,11 @@ std::vector<ServerAddress> parse_servers(std::string_view list) {
     if (comma == std::string_view::npos) return result;
     start = comma + 1;
   }
+}
+
+std::string servers_from_environment() {
+  const char* variable = std::getenv("MEMCACHEDLOCK_SERVERS");
+  return variable != nullptr ? variable : "127.0.0.1:11211";
 }
 
 }  // namespace memcachedlock

@@ -11,6 +11,7 @@
 
 #include "between_processes.hpp"
 #include "local_server.hpp"
+#include "memcachedlock/inspect.hpp"
 #include "memcachedlock/memcachedlock.hpp"
 #include "recorder.hpp"
 
@@ -271,6 +272,30 @@ TEST_P(EveryLock, AForkedChildHoldsNothing) {
   EXPECT_TRUE(ended_well(child));
   EXPECT_TRUE(lock.extend());
   EXPECT_EQ(lock.release(), mcl::Release::released);
+}
+
+TEST(ListLocks, ReadsManyInARoundTrip) {
+  const LocalServer server;
+  mcl::ClientOptions options;
+  const auto recorder = std::make_shared<Recorder>();
+  options.observer = recorder;
+  const mcl::MemcachedClient client(server.address(), options);
+  constexpr int many = 100;
+  std::vector<mcl::Lock> locks;
+  for (int i = 0; i < many; ++i) {
+    locks.emplace_back(client, std::to_string(i));
+    locks.back().lock();
+  }
+  const int before = recorder->round_trips();
+  const auto found = mcl::list_locks(client, client.servers().front());
+  EXPECT_LE(recorder->round_trips() - before, many / 20);
+  ASSERT_EQ(found.size(), locks.size());
+  for (const mcl::LockStatus& status : found) {
+    const int number = std::stoi(status.key);
+    ASSERT_LT(number, many);
+    const mcl::Lock& lock = locks.at(static_cast<std::size_t>(number));
+    EXPECT_EQ(status.token, lock.fencing_token()) << status.key;
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(

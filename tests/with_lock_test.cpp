@@ -176,7 +176,9 @@ TEST_F(Decorators, TheEnvironmentNamesTheServers) {
   EXPECT_EQ((mcl::with_zlock<Conflict, Busy>(key, twice, 10s)(4)), 8);
   setenv("MEMCACHEDLOCK_SERVERS", "127.0.0.1:0", 1);
   EXPECT_THROW(mcl::with_lock(key, twice)(2), mcl::InvalidServers);
+  EXPECT_EQ(mcl::servers_from_environment(), "127.0.0.1:0");
   unsetenv("MEMCACHEDLOCK_SERVERS");
+  EXPECT_EQ(mcl::servers_from_environment(), "127.0.0.1:11211");
 }
 
 TEST_F(Decorators, WrappedCallablesAreCopiedAndCalledFromManyThreads) {

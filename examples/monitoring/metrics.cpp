@@ -3,7 +3,6 @@
 #include <prometheus/registry.h>
 #include <prometheus/text_serializer.h>
 
-#include <cstdlib>
 #include <iostream>
 #include <memory>
 
@@ -15,11 +14,9 @@ int main() {
   prometheus::Exposer exposer("127.0.0.1:0");  // a free port
   exposer.RegisterCollectable(registry);
 
-  const char* servers = std::getenv("MEMCACHEDLOCK_SERVERS");
   memcachedlock::ClientOptions options;
   options.observer = std::make_shared<memcachedlock::PrometheusObserver>(registry);
-  const memcachedlock::MemcachedClient client(servers != nullptr ? servers : "127.0.0.1:11211",
-                                              options);
+  const memcachedlock::MemcachedClient client(memcachedlock::servers_from_environment(), options);
   for (int i = 0; i < 3; ++i) {
     memcachedlock::Lock lock(client, "report", {.scope = "example"});
     lock.lock();

@@ -63,7 +63,7 @@ class MEMCACHEDLOCK_EXPORT MemcachedClient {
   /// Shares the other's connections from now on.
   MemcachedClient& operator=(const MemcachedClient&) noexcept;
 
-  /// The servers of MEMCACHEDLOCK_SERVERS, or 127.0.0.1:11211. Calls that find the same text
+  /// Of servers_from_environment(), with the default options. Calls that find the same text
   /// share one client. Throws InvalidServers.
   [[nodiscard]] static MemcachedClient from_environment();
 

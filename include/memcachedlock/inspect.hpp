@@ -63,9 +63,9 @@ struct LockStatus {
 
 /// All locks with the client's prefix on one of its servers, sorted by key. Lists the keys of the
 /// server over a connection of its own in the text protocol (`lru_crawler metadump`,
-/// memcached 1.4.31 or later), then one `gets` each. The list of keys takes at most a minute.
-/// Throws Unavailable, and ServerError where the server does not list its keys: one that asks for a
-/// login does not.
+/// memcached 1.4.31 or later), then one `gets` for 31 of them. The list of keys takes at most a
+/// minute. Throws Unavailable, and ServerError where the server does not list its keys: one that
+/// asks for a login does not.
 [[nodiscard]] MEMCACHEDLOCK_EXPORT std::vector<LockStatus> list_locks(const MemcachedClient& client,
                                                                       const ServerAddress& server);
 

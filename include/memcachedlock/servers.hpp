@@ -30,4 +30,7 @@ struct MEMCACHEDLOCK_EXPORT ServerAddress {
 /// Throws InvalidServers, naming the entry, when one is empty, malformed or listed twice.
 [[nodiscard]] MEMCACHEDLOCK_EXPORT std::vector<ServerAddress> parse_servers(std::string_view list);
 
+/// The list in the environment variable MEMCACHEDLOCK_SERVERS, or `127.0.0.1:11211` without it.
+[[nodiscard]] MEMCACHEDLOCK_EXPORT std::string servers_from_environment();
+
 }  // namespace memcachedlock

@@ -40,12 +40,8 @@ MemcachedClient CommonOptions::connect() const {
     options.protocol = Protocol::binary;
     options.sasl_password = read_password(password_file);
   }
-  std::string list = servers;
-  if (list.empty()) {
-    const char* variable = std::getenv("MEMCACHEDLOCK_SERVERS");
-    list = variable != nullptr ? variable : "127.0.0.1:11211";
-  }
-  return MemcachedClient(list, std::move(options));
+  return MemcachedClient(servers.empty() ? servers_from_environment() : servers,
+                         std::move(options));
 }
 
 milliseconds parse_duration(const std::string& text) {
