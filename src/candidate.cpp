@@ -66,7 +66,7 @@ Record Candidate::own_record(const Record& before, const std::string& token) con
   record.date();
   // Who has not held it yet passes on what others have found.
   const auto hold = Recent::instance().hold(key_);
-  if (hold.count() != 0) record.hold = hold;
+  if (hold.usual.count() != 0) record.hold = hold;
   record.remove_waiter(token_);
   return record;
 }
@@ -176,6 +176,7 @@ Candidate::Attempt Candidate::judge(View view, Clock::time_point started) {
       may_have_landed_ = queued_ = false;
       reject_item(key_, server_);
     }
+    Recent::instance().learn(key_, found->hold);
     const bool shared = owner_.is_named() && found->owner == owner_.word();
     if (found->has(token_)) {
       // What was granted is confirmed by a record of our own, which must be what is there; but in
@@ -218,7 +219,13 @@ Candidate::Attempt Candidate::judge(View view, Clock::time_point started) {
     }
     if (!queued_) may_have_landed_ = false;
     contended_ = true;
-    return Contended{{found->stamp, found->hold, place, local, found->lease}};
+    return Contended{{.holder = found->members.front(),
+                      .confirmed = found->since.count() != 0,
+                      .hold = found->hold,
+                      .round_trip = Clock::now() - started,
+                      .place = place,
+                      .local = local,
+                      .lease = found->lease}};
   }
   throw ServerError(
       fmt::format("{} does not keep what it is given: is its memory full (-M)? Give it more (-m)",

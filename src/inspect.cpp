@@ -72,7 +72,7 @@ std::optional<LockStatus> status_of(const detail::Server& server, const Key& key
   status.holders = participants(record->members);
   status.waiters = participants(record->waiters);
   status.timeout = record->lease;
-  status.usual_hold = record->hold;
+  status.usual_hold = record->hold.usual;
   if (record->since.count() != 0) {
     const auto now =
         std::chrono::floor<milliseconds>(std::chrono::system_clock::now().time_since_epoch());

@@ -17,6 +17,8 @@ constexpr microseconds shortest{50};
 // Contention that was seen so lately is expected again.
 constexpr nanoseconds remembered = std::chrono::seconds(1);
 
+constexpr microseconds longest_hold = std::chrono::hours(1);
+
 std::int64_t now_ns() { return nanoseconds(Pauses::Clock::now().time_since_epoch()).count(); }
 
 }  // namespace
@@ -24,33 +26,76 @@ std::int64_t now_ns() { return nanoseconds(Pauses::Clock::now().time_since_epoch
 Pauses::Pauses(Clock::duration longest) : longest_(longest) {}
 
 Pauses::Clock::duration Pauses::after(const Sight& sight) {
-  const auto now = Clock::now();
-  const bool same_holder = sight.stamp == last_stamp_;
-  if (!same_holder) {
-    last_stamp_ = sight.stamp;
-    holder_since_ = now;
-  }
+  if (sight.place && !sight.local) return while_queued(sight, Clock::now());
+  last_place_.reset();
+  const bool same_holder = sight.holder == last_holder_;
+  last_holder_ = sight.holder;
   if (sight.local) return std::min<Clock::duration>(longest_, sight.lease);
-  const Clock::duration hold = std::max(sight.hold, shortest);
-  if (sight.place) {
-    const Clock::duration left = holder_since_ + hold - now;
-    if (*sight.place == 0) {
-      // Half of what is left, and near the end, or past it, small parts.
-      const Clock::duration pause = left > hold / 4 ? left / 2 : std::max(hold / 12, -left / 4);
-      return std::clamp<Clock::duration>(pause, shortest,
-                                         std::min<Clock::duration>(longest_, longest_next));
-    }
-    // The last look before it is the next is to be just after that, to know when that holder began.
-    const auto before = static_cast<std::int64_t>(*sight.place) - 1;
-    const Clock::duration until_next = left + hold * before;
-    return std::clamp<Clock::duration>(before > 0 ? until_next * 9 / 10 : until_next + hold / 16,
-                                       std::max<Clock::duration>(hold / 8, shortest),
-                                       longest_queued);
+  return while_polling(sight, same_holder);
+}
+
+/// Looks as seldom as it can, and often only when its turn may come.
+Pauses::Clock::duration Pauses::while_queued(const Sight& sight, Time now) {
+  const Clock::duration hold = std::max(sight.hold.usual, shortest);
+  const Clock::duration deviation =
+      sight.hold.deviation.count() > 0
+          ? std::clamp<Clock::duration>(sight.hold.deviation, hold / 64, hold / 4)
+          : hold / 8;
+  estimate(sight, now, hold, deviation);
+  const Time first_end = began_first_ + hold - 2 * deviation;
+  const Time last_end = began_last_ + hold + 2 * deviation;
+  // Who holds it longer than usual is waited for ever more patiently.
+  const Clock::duration overdue =
+      std::clamp<Clock::duration>((now - last_end) / 4, Clock::duration(0), longest_);
+  if (*sight.place == 0) {
+    const Clock::duration step = (last_end - first_end) / 6;
+    const Clock::duration pause = now < first_end ? first_end - now : std::max(step, overdue);
+    return std::min(pause, std::min<Clock::duration>(longest_, longest_next));
   }
-  // Nobody's turn: a little longer than a hold; longer still while the same holder keeps it.
+  Time until;
+  if (*sight.place == 1) {
+    // Just after it is the next, so as to know when that holder began.
+    until = last_end + sight.round_trip;
+    if (until - first_end > hold / 2) until = first_end + (until - first_end) / 2;
+  } else {
+    // Until it is the second, at the earliest.
+    until = began_first_ + static_cast<std::int64_t>(*sight.place) * hold - hold / 2;
+  }
+  return std::min<Clock::duration>(
+      std::max<Clock::duration>({until - now, overdue, hold / 8, shortest}), longest_queued);
+}
+
+/// When the holder began.
+void Pauses::estimate(const Sight& sight, Time now, Clock::duration hold,
+                      Clock::duration deviation) {
+  const Clock::duration hand_over = 2 * sight.round_trip;
+  if (!sight.confirmed) {  // it begins just now
+    began_first_ = now;
+    began_last_ = now + hand_over;
+  } else if (sight.holder != last_holder_) {
+    Time first = now - hold;
+    Time last = now;
+    if (last_place_) {
+      first = std::max(first, looked_at_);
+      if (*last_place_ > *sight.place) {  // so many have had their turn since
+        const auto turns = static_cast<std::int64_t>(*last_place_ - *sight.place);
+        first = std::max(first, began_first_ + turns * hold);
+        last = std::min(last, began_last_ + turns * (hold + 2 * deviation + hand_over));
+      }
+    }
+    began_first_ = std::min(first, now);
+    began_last_ = std::max(last, began_first_);
+  }
+  last_holder_ = sight.holder;
+  last_place_ = sight.place;
+  looked_at_ = now;
+}
+
+/// It is nobody's turn: a little longer than a hold; longer still while the same holder keeps it.
+Pauses::Clock::duration Pauses::while_polling(const Sight& sight, bool same_holder) {
   thread_local std::minstd_rand random(std::random_device{}());
   std::uniform_real_distribution<double> jitter(0.5, 1.5);
-  const Clock::duration base = hold * 3 / 2;
+  const Clock::duration base = std::max<Clock::duration>(sight.hold.usual, shortest) * 3 / 2;
   step_ = same_holder ? std::max(step_ * 3 / 2, base) : base;
   step_ = std::min(step_, longest_);
   return std::min(std::chrono::duration_cast<Clock::duration>(step_ * jitter(random)), longest_);
@@ -66,14 +111,30 @@ Recent::Cell& Recent::cell(const Key& key) {
 }
 
 void Recent::note_hold(const Key& key, microseconds hold) {
-  auto& place = cell(key).hold_us;
-  const std::int64_t before = place.load(std::memory_order_relaxed);
-  const std::int64_t now = std::clamp<std::int64_t>(hold.count(), 1, 3'600'000'000);
-  place.store(before == 0 ? now : (3 * before + now + 3) / 4, std::memory_order_relaxed);
+  const HoldTime before = this->hold(key);
+  const microseconds now = std::clamp(hold, microseconds(1), longest_hold);
+  if (before.usual.count() == 0) {
+    learn(key, {now, {}});
+    return;
+  }
+  const microseconds off = std::max(std::chrono::abs(now - before.usual), microseconds(1));
+  const auto mean = [](microseconds old, microseconds added) {
+    return old.count() == 0 ? added : (3 * old + added + microseconds(3)) / 4;
+  };
+  learn(key, {mean(before.usual, now), mean(before.deviation, off)});
 }
 
-microseconds Recent::hold(const Key& key) {
-  return microseconds(cell(key).hold_us.load(std::memory_order_relaxed));
+void Recent::learn(const Key& key, const HoldTime& hold) {
+  if (hold.usual.count() == 0) return;
+  Cell& place = cell(key);
+  place.hold_us.store(hold.usual.count(), std::memory_order_relaxed);
+  place.deviation_us.store(hold.deviation.count(), std::memory_order_relaxed);
+}
+
+HoldTime Recent::hold(const Key& key) {
+  const Cell& place = cell(key);
+  return {microseconds(place.hold_us.load(std::memory_order_relaxed)),
+          microseconds(place.deviation_us.load(std::memory_order_relaxed))};
 }
 
 void Recent::note_contention(const Key& key) {

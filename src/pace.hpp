@@ -9,16 +9,19 @@
 #include <string>
 
 #include "memcachedlock/key.hpp"
+#include "record.hpp"
 
 namespace memcachedlock::detail {
 
 /// What a candidate saw when another held the lock.
 struct Sight {
-  std::string stamp;                   ///< of the holder's last writing
-  std::chrono::microseconds hold{0};   ///< how long holders have lately kept it; 0: not known
-  std::optional<std::size_t> place;    ///< in the queue of fair candidates: how many are before
-  bool local = false;                  ///< held by this process, which wakes who waits in it
-  std::chrono::milliseconds lease{0};  ///< of the holder
+  std::string holder;     ///< the same as long as it is held by the same
+  bool confirmed = true;  ///< false: it was granted to the holder, who has not noticed yet
+  HoldTime hold;
+  std::chrono::nanoseconds round_trip{0};  ///< what it took to ask
+  std::optional<std::size_t> place;        ///< in the queue of fair candidates: how many are before
+  bool local = false;                      ///< held by this process, which wakes who waits in it
+  std::chrono::milliseconds lease{0};      ///< of the holder
 };
 
 /// The pauses of one wait.
@@ -36,10 +39,20 @@ class Pauses {
   static constexpr std::chrono::milliseconds longest_queued{500};
 
  private:
+  using Time = Clock::time_point;
+  Clock::duration while_queued(const Sight& sight, Time now);
+  void estimate(const Sight& sight, Time now, Clock::duration hold, Clock::duration deviation);
+  Clock::duration while_polling(const Sight& sight, bool same_holder);
+
   Clock::duration longest_;
+  std::string last_holder_;
   Clock::duration step_{0};
-  std::string last_stamp_;
-  Clock::time_point holder_since_{};  // when we first saw it
+
+  // Of one in the queue: when the holder began, at the earliest and at the latest.
+  Time began_first_{};
+  Time began_last_{};
+  Time looked_at_{};
+  std::optional<std::size_t> last_place_;
 };
 
 /// How long this process lately held the locks it uses, and which of them others wanted. By a hash
@@ -50,13 +63,16 @@ class Recent {
   static Recent& instance();
 
   void note_hold(const Key& key, std::chrono::microseconds hold);
-  [[nodiscard]] std::chrono::microseconds hold(const Key& key);
+  /// What others have found: the next value builds on it, so that all learn from each holder.
+  void learn(const Key& key, const HoldTime& hold);
+  [[nodiscard]] HoldTime hold(const Key& key);
   void note_contention(const Key& key);
   [[nodiscard]] bool contended(const Key& key);
 
  private:
   struct Cell {
     std::atomic<std::int64_t> hold_us{0};
+    std::atomic<std::int64_t> deviation_us{0};
     std::atomic<std::int64_t> contended_at_ns{0};
   };
   Cell& cell(const Key& key);

@@ -6,6 +6,7 @@
 #include <array>
 #include <charconv>
 #include <limits>
+#include <utility>
 
 #include "process.hpp"
 
@@ -15,7 +16,6 @@ namespace {
 
 constexpr std::string_view record_version = "mcl1";
 constexpr std::string_view epoch_version = "mcl-epoch1";
-constexpr std::uint64_t longest_hold = 3'600'000'000;  // an hour
 
 std::string_view next_word(std::string_view& text) {
   const auto space = text.find(' ');
@@ -55,18 +55,36 @@ std::string member_word(std::string_view token, std::string_view place) {
   return word;
 }
 
+/// "A:B", neither more than `most`, A not 0.
+std::optional<std::pair<std::uint64_t, std::uint64_t>> two_numbers(std::string_view word,
+                                                                   std::uint64_t most) {
+  const auto colon = word.find(':');
+  if (colon == std::string_view::npos) return {};
+  std::string_view first_text = word.substr(0, colon);
+  std::string_view second_text = word.substr(colon + 1);
+  const auto first = next_number(first_text);
+  const auto second = next_number(second_text);
+  if (!first || !second || *first == 0 || *first > most || *second > most) return {};
+  return std::pair(*first, *second);
+}
+
 /// "SINCE:AGE"
 bool parse_times(std::string_view word, Record& record) {
   constexpr std::uint64_t latest = 1ULL << 50U;  // ms: beyond the year 30000
-  const auto colon = word.find(':');
-  if (colon == std::string_view::npos || record.since.count() != 0) return false;
-  std::string_view since_text = word.substr(0, colon);
-  std::string_view age_text = word.substr(colon + 1);
-  const auto since = next_number(since_text);
-  const auto age = next_number(age_text);
-  if (!since || !age || *since == 0 || *since > latest || *age > latest) return false;
-  record.since = std::chrono::milliseconds(*since);
-  record.written = record.since + std::chrono::milliseconds(*age);
+  const auto times = two_numbers(word, latest);
+  if (!times || record.since.count() != 0) return false;
+  record.since = std::chrono::milliseconds(times->first);
+  record.written = record.since + std::chrono::milliseconds(times->second);
+  return true;
+}
+
+/// "USUAL:DEVIATION"
+bool parse_hold(std::string_view word, Record& record) {
+  constexpr std::uint64_t longest = 3'600'000'000;  // an hour
+  const auto hold = two_numbers(word, longest);
+  if (!hold || record.hold.usual.count() != 0) return false;
+  record.hold.usual = std::chrono::microseconds(hold->first);
+  record.hold.deviation = std::chrono::microseconds(hold->second);
   return true;
 }
 
@@ -97,9 +115,11 @@ std::string Record::encode() const {
     text += ':';
     append_number(text, static_cast<std::uint64_t>((written - since).count()));
   }
-  if (hold.count() > 0) {
+  if (hold.usual.count() > 0) {
     text += " ~";
-    append_number(text, static_cast<std::uint64_t>(hold.count()));
+    append_number(text, static_cast<std::uint64_t>(hold.usual.count()));
+    text += ':';
+    append_number(text, static_cast<std::uint64_t>(hold.deviation.count()));
   }
   for (const std::string& waiter : waiters) {
     text += " ?";
@@ -131,9 +151,7 @@ std::optional<Record> Record::parse(std::string_view text) {
     if (kind == '+') {
       if (!parse_times(word, record)) return {};
     } else if (kind == '~') {
-      const auto hold = next_number(word);
-      if (!hold || *hold > longest_hold || record.hold.count() != 0) return {};
-      record.hold = std::chrono::microseconds(*hold);
+      if (!parse_hold(word, record)) return {};
     } else if (word.empty()) {
       return {};
     } else {

@@ -10,11 +10,19 @@
 
 namespace memcachedlock::detail {
 
+/// How long holders have lately kept a lock.
+struct HoldTime {
+  std::chrono::microseconds usual{0};      ///< 0: not known
+  std::chrono::microseconds deviation{0};  ///< the mean distance from that; 0: not known
+
+  friend bool operator==(const HoldTime&, const HoldTime&) = default;
+};
+
 /// The value of a lock's item. In words:
 ///   mcl1 held|reserved LEASE_MS STAMP FENCE OWNER MEMBER [MEMBER ...]
 /// then, for people who look at it, since when it is held and how long after that it was written;
 /// where holders kept it for a measurable time, that; and who queues for it:
-///   [+SINCE_MS:AGE_MS] [~HOLD_US] [?MEMBER ...]
+///   [+SINCE_MS:AGE_MS] [~HOLD_US:DEVIATION_US] [?MEMBER ...]
 /// where a member is TOKEN@HOST:PID:THREAD.
 /// A newcomer to the queue appends the last word itself, by memcached's `append`.
 struct Record {
@@ -27,8 +35,8 @@ struct Record {
   std::chrono::milliseconds since{
       0};  ///< held, by its holder's wall clock, from 1970; 0: not known
   std::chrono::milliseconds written{0};  ///< likewise, when its lease began
-  std::chrono::microseconds hold{0};     ///< how long holders have lately kept it; 0: not known
-  std::vector<std::string> waiters;      ///< the queue, in the order in which they came
+  HoldTime hold;
+  std::vector<std::string> waiters;  ///< the queue, in the order in which they came
 
   [[nodiscard]] std::string encode() const;
   /// Nothing when the text is no record of ours.

@@ -347,6 +347,35 @@ TEST_P(Queue, AProcessThatIsNewPassesOnHowLongItIsHeld) {
   EXPECT_TRUE(ended_well(waiter));
 }
 
+// Whoever expects a short holding must not ask ever faster for one that takes long.
+TEST_P(Queue, AHolderThatKeepsItLongerThanUsualIsNotAskedForAllTheTime) {
+  const auto shared = client();
+  mcl::Lock lock(shared, "key", fair);
+  for (int i = 0; i < 20; ++i) {  // it is held for an instant
+    lock.lock();
+    lock.unlock();
+  }
+  lock.lock();
+  std::vector<pid_t> waiters;
+  for (int i = 0; i < 3; ++i) {
+    waiters.push_back(in_child([&] {
+      const mcl::MemcachedClient own(server.address(), {.protocol = GetParam()});
+      mcl::Lock next(own, "key", fair);
+      next.lock();
+      return next.release() == mcl::Release::released;
+    }));
+  }
+  EXPECT_TRUE(waits_for(3));
+  const auto began = std::chrono::steady_clock::now();
+  const long before = commands();
+  std::this_thread::sleep_for(1s);
+  const std::chrono::duration<double> time = std::chrono::steady_clock::now() - began;
+  // By then each asks every `interval`, 50 ms; on the way there each pause is a quarter longer.
+  EXPECT_LE(static_cast<double>(commands() - before), 3 * (60 + time / 50ms));
+  EXPECT_EQ(lock.release(), mcl::Release::released);
+  for (const pid_t waiter : waiters) EXPECT_TRUE(ended_well(waiter));
+}
+
 TEST_P(Queue, TryLockNeverEntersIt) {
   mcl::Lock holder(client(), "key", fair);
   holder.lock();
