@@ -72,7 +72,7 @@ void Pauses::estimate(const Sight& sight, Time now, Clock::duration hold,
   if (!sight.confirmed) {  // it begins just now
     began_first_ = now;
     began_last_ = now + hand_over;
-  } else if (sight.holder != last_holder_) {
+  } else if (!last_place_ || sight.holder != last_holder_) {
     Time first = now - hold;
     Time last = now;
     if (last_place_) {
