@@ -176,7 +176,8 @@ Candidate::Attempt Candidate::judge(View view, Clock::time_point started) {
       may_have_landed_ = queued_ = false;
       reject_item(key_, server_);
     }
-    Recent::instance().learn(key_, found->hold);
+    if (found->stamp != stamp_)
+      Recent::instance().learn(key_, found->hold);  // else it is from there
     const bool shared = owner_.is_named() && found->owner == owner_.word();
     if (found->has(token_)) {
       // What was granted is confirmed by a record of our own, which must be what is there; but in

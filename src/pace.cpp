@@ -17,8 +17,6 @@ constexpr microseconds shortest{50};
 // Contention that was seen so lately is expected again.
 constexpr nanoseconds remembered = std::chrono::seconds(1);
 
-constexpr microseconds longest_hold = std::chrono::hours(1);
-
 std::int64_t now_ns() { return nanoseconds(Pauses::Clock::now().time_since_epoch()).count(); }
 
 }  // namespace
@@ -112,7 +110,7 @@ Recent::Cell& Recent::cell(const Key& key) {
 
 void Recent::note_hold(const Key& key, microseconds hold) {
   const HoldTime before = this->hold(key);
-  const microseconds now = std::clamp(hold, microseconds(1), longest_hold);
+  const microseconds now = std::clamp(hold, microseconds(1), HoldTime::longest);
   if (before.usual.count() == 0) {
     learn(key, {now, {}});
     return;

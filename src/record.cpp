@@ -80,8 +80,7 @@ bool parse_times(std::string_view word, Record& record) {
 
 /// "USUAL:DEVIATION"
 bool parse_hold(std::string_view word, Record& record) {
-  constexpr std::uint64_t longest = 3'600'000'000;  // an hour
-  const auto hold = two_numbers(word, longest);
+  const auto hold = two_numbers(word, static_cast<std::uint64_t>(HoldTime::longest.count()));
   if (!hold || record.hold.usual.count() != 0) return false;
   record.hold.usual = std::chrono::microseconds(hold->first);
   record.hold.deviation = std::chrono::microseconds(hold->second);

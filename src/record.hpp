@@ -14,6 +14,7 @@ namespace memcachedlock::detail {
 struct HoldTime {
   std::chrono::microseconds usual{0};      ///< 0: not known
   std::chrono::microseconds deviation{0};  ///< the mean distance from that; 0: not known
+  static constexpr std::chrono::microseconds longest = std::chrono::hours(1);
 
   friend bool operator==(const HoldTime&, const HoldTime&) = default;
 };
