@@ -75,7 +75,8 @@ milliseconds lifetime(const Record& record, bool fair) {
   return fair || !record.waiters.empty() ? 2 * record.lease + grace : record.lease;
 }
 
-Release take_out(Server& server, const Key& key, const std::string& token, Record record, Cas cas) {
+Release take_out(Server& server, const Key& key, const std::string& token, Record record,
+                 Cas& cas) {
   Record next;  // what the last attempt wrote, if it did
   std::optional<Record> found;
   const auto is_in = [&](const std::optional<Item>& item) {
@@ -120,7 +121,8 @@ std::optional<Release> take_out(Server& server, const Key& key, const std::strin
                                 const View& view) {
   auto record = view.lock ? Record::parse(view.lock->value) : std::nullopt;
   if (!record || !record->includes(token)) return std::nullopt;
-  return take_out(server, key, token, *std::move(record), view.lock->cas);
+  Cas cas = view.lock->cas;
+  return take_out(server, key, token, *std::move(record), cas);
 }
 
 void take_out_later(const std::shared_ptr<Backend>& backend, const Key& key,

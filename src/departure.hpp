@@ -25,8 +25,9 @@ constexpr int most_tries = 64;
 
 /// Takes a token out of the lock's item. The last holder deletes it, or grants it to the first in
 /// the queue. `record` and `cas` are what is believed to be there; what others have written
-/// meanwhile is read again, as an extension that went unanswered may be ours all the same.
-Release take_out(Server& server, const Key& key, const std::string& token, Record record, Cas cas);
+/// meanwhile is read again, as an extension that went unanswered may be ours all the same, and
+/// `cas` is then that one's.
+Release take_out(Server& server, const Key& key, const std::string& token, Record record, Cas& cas);
 
 /// The same for one who has only read what is there: nothing when the token is not in it.
 std::optional<Release> take_out(Server& server, const Key& key, const std::string& token,

@@ -137,7 +137,7 @@ Broken break_lock(const MemcachedClient& client, const LockStatus& status) {
   detail::Server& server = backend.server_of(*key);
   Broken outcome = Broken::changed;
   for (const Participant& holder : status.holders) {
-    const auto view = server.read_lock(*key);
+    auto view = server.read_lock(*key);
     const auto record = view.lock ? detail::Record::parse(view.lock->value) : std::nullopt;
     if (!record || !record->has(holder.token)) continue;
     if (detail::take_out(server, *key, holder.token, *record, view.lock->cas) ==

@@ -144,4 +144,10 @@ bool Recent::contended(const Key& key) {
   return at != 0 && now_ns() - at < remembered.count();
 }
 
+void Recent::note_arrivals(const Key& key, bool any) {
+  cell(key).arrivals.store(any, std::memory_order_relaxed);
+}
+
+bool Recent::arrivals(const Key& key) { return cell(key).arrivals.load(std::memory_order_relaxed); }
+
 }  // namespace memcachedlock::detail

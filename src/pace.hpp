@@ -68,12 +68,16 @@ class Recent {
   [[nodiscard]] HoldTime hold(const Key& key);
   void note_contention(const Key& key);
   [[nodiscard]] bool contended(const Key& key);
+  /// Whether others wrote to the record while this process last held the lock.
+  void note_arrivals(const Key& key, bool any);
+  [[nodiscard]] bool arrivals(const Key& key);
 
  private:
   struct Cell {
     std::atomic<std::int64_t> hold_us{0};
     std::atomic<std::int64_t> deviation_us{0};
     std::atomic<std::int64_t> contended_at_ns{0};
+    std::atomic<bool> arrivals{false};
   };
   Cell& cell(const Key& key);
   std::array<Cell, 1024> cells_;

@@ -113,6 +113,7 @@ class Tenure final : public Keeper::Task, public std::enable_shared_from_this<Te
   };
   Passed pass_on() MCL_REQUIRES(mutex_);
   bool hand_over(LocalQueue::Claim& next) MCL_REQUIRES(mutex_);
+  Release depart() MCL_REQUIRES(mutex_);
   void notify(EventKind kind, std::chrono::nanoseconds duration = {},
               std::string_view detail = {}) const;
   bool lose();

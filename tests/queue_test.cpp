@@ -376,6 +376,43 @@ TEST_P(Queue, AHolderThatKeepsItLongerThanUsualIsNotAskedForAllTheTime) {
   for (const pid_t waiter : waiters) EXPECT_TRUE(ended_well(waiter));
 }
 
+// With an `interval` of an hour, who is next asks every 250 ms at least, but more often at first.
+TEST_P(Queue, WhoFoundItHeldBeforeItQueuedAsksSoon) {
+  mcl::Lock holder(client(), "key", fair);
+  holder.lock();
+  fair.interval = 1h;
+  const auto began = std::chrono::steady_clock::now();
+  const long before = commands();
+  const pid_t waiter = in_child([&] {
+    mcl::Lock next(client(), "key", fair);
+    next.lock();
+    return next.release() == mcl::Release::released;
+  });
+  EXPECT_TRUE(eventually([&] {
+    constexpr int to_enter = 14;
+    return commands() - before > to_enter + (std::chrono::steady_clock::now() - began) / 250ms;
+  }));
+  EXPECT_EQ(holder.release(), mcl::Release::released);
+  EXPECT_TRUE(ended_well(waiter));
+}
+
+TEST_P(Queue, WhereOthersComeDuringEachHoldNoReleaseIsRefused) {
+  mcl::Lock holder(client(), "key", fair);
+  for (int round = 0; round < 5; ++round) {
+    holder.lock();
+    const pid_t next = in_child([&] {
+      mcl::Lock lock(client(), "key", fair);
+      lock.lock();
+      return lock.release() == mcl::Release::released;
+    });
+    EXPECT_TRUE(waits_for(1));
+    EXPECT_EQ(holder.release(), mcl::Release::released);
+    EXPECT_TRUE(ended_well(next));
+    EXPECT_LE(server.counted({"cas_badval"}), 1) << "in round " << round;  // the first
+  }
+  EXPECT_EQ(server.get("memcachedlock:key"), "");
+}
+
 TEST_P(Queue, TryLockNeverEntersIt) {
   mcl::Lock holder(client(), "key", fair);
   holder.lock();

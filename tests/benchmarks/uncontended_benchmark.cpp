@@ -2,6 +2,7 @@
 //   add_delete      the unsafe minimum: one round trip each
 //   add_get_delete  what other libraries do
 //   raw             the protocol's own commands, pipelined by hand on a socket
+//   same            these commands through libmemcached, and nothing else
 //   lock            this library
 // and, over Unix sockets, the first and the last again, and what peers are there (sides.hpp).
 // The sides take turns in short pieces, so that a change of the machine's speed meets all alike;
@@ -92,6 +93,42 @@ class Bare {
   }
   void remove() {
     expect(memcached_delete(handle_, key.data(), key.size(), 0) == MEMCACHED_SUCCESS);
+  }
+
+ private:
+  memcached_st* handle_;
+};
+
+/// What this library makes libmemcached do.
+class Same {
+ public:
+  explicit Same(const std::string& address) : handle_(memcached_create(nullptr)) {
+    memcached_server_add(handle_, "127.0.0.1", port_of(address));
+    memcached_behavior_set(handle_, MEMCACHED_BEHAVIOR_TCP_NODELAY, 1);
+    memcached_behavior_set(handle_, MEMCACHED_BEHAVIOR_SUPPORT_CAS, 1);
+  }
+  ~Same() { memcached_free(handle_); }
+  Same(const Same&) = delete;
+  Same& operator=(const Same&) = delete;
+
+  void acquire_and_release() {
+    memcached_behavior_set(handle_, MEMCACHED_BEHAVIOR_NOREPLY, 1);
+    expect(memcached_add(handle_, key.data(), key.size(), value.data(), value.size(), 31, 0) ==
+           MEMCACHED_SUCCESS);
+    memcached_behavior_set(handle_, MEMCACHED_BEHAVIOR_NOREPLY, 0);
+    const char* keys[] = {key.data(), epoch_key.data()};
+    const std::size_t lengths[] = {key.size(), epoch_key.size()};
+    expect(memcached_mget(handle_, keys, lengths, 2) == MEMCACHED_SUCCESS);
+    memcached_result_st result;
+    memcached_result_create(handle_, &result);
+    std::uint64_t cas = 0;
+    memcached_return_t code{};
+    while (memcached_fetch_result(handle_, &result, &code) != nullptr) {
+      if (memcached_result_key_length(&result) == key.size()) cas = memcached_result_cas(&result);
+    }
+    memcached_result_free(&result);
+    expect(memcached_cas(handle_, key.data(), key.size(), "", 0, 2592001, 0, cas) ==
+           MEMCACHED_SUCCESS);
   }
 
  private:
@@ -252,32 +289,35 @@ Maker on_socket(const Maker& make) {
 }
 
 std::vector<Contestant> all_contestants() {
-  std::vector<Contestant> all{{"add + delete",
-                               [](const std::string& address) {
-                                 return [bare = std::make_shared<Bare>(address)] {
-                                   bare->add();
-                                   bare->remove();
-                                 };
-                               }},
-                              {"add + get + delete",
-                               [](const std::string& address) {
-                                 return [bare = std::make_shared<Bare>(address)] {
-                                   bare->add();
-                                   bare->get();
-                                   bare->remove();
-                                 };
-                               }},
-                              {"by hand on a socket",
-                               [](const std::string& address) {
-                                 return [raw = std::make_shared<Raw>(address)] {
-                                   raw->acquire_and_release();
-                                 };
-                               }},
-                              {"memcachedlock, text", lock_side(mcl::Protocol::text)},
-                              {"memcachedlock, binary", lock_side(mcl::Protocol::binary)}};
+  std::vector<Contestant> all{
+      {"add + delete",
+       [](const std::string& address) {
+         return [bare = std::make_shared<Bare>(address)] {
+           bare->add();
+           bare->remove();
+         };
+       }},
+      {"add + get + delete",
+       [](const std::string& address) {
+         return [bare = std::make_shared<Bare>(address)] {
+           bare->add();
+           bare->get();
+           bare->remove();
+         };
+       }},
+      {"by hand on a socket",
+       [](const std::string& address) {
+         return [raw = std::make_shared<Raw>(address)] { raw->acquire_and_release(); };
+       }},
+      {"the same through libmemcached",
+       [](const std::string& address) {
+         return [same = std::make_shared<Same>(address)] { same->acquire_and_release(); };
+       }},
+      {"memcachedlock, text", lock_side(mcl::Protocol::text)},
+      {"memcachedlock, binary", lock_side(mcl::Protocol::binary)}};
   all.push_back({all[0].name + ", Unix socket", on_socket(all[0].make), false});
-  all.push_back({all[3].name + ", Unix socket", on_socket(all[3].make), false});
   all.push_back({all[4].name + ", Unix socket", on_socket(all[4].make), false});
+  all.push_back({all[5].name + ", Unix socket", on_socket(all[5].make), false});
   add_peers(all);
   return all;
 }
