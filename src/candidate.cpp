@@ -30,6 +30,7 @@ Candidate::Candidate(const std::shared_ptr<Backend>& backend, const Key& key,
       owner_(std::move(owner)),
       type_(type),
       server_(backend->server_of(key)),
+      recent_(Recent::of(key)),
       place_(here()),
       token_(next_token()),
       stamp_(next_stamp()) {}
@@ -65,7 +66,7 @@ Record Candidate::own_record(const Record& before, const std::string& token) con
   record.since = {};
   record.date();
   // Who has not held it yet passes on what others have found.
-  const auto hold = Recent::instance().hold(key_);
+  const auto hold = recent_.hold();
   if (hold.usual.count() != 0) record.hold = hold;
   record.remove_waiter(token_);
   return record;
@@ -80,8 +81,9 @@ Record Candidate::offer(const Record& before, const Handed& handed) const {
 View Candidate::add() {
   queued_ = false;
   may_have_landed_ = true;
-  const Record record = own_record({}, token_);
-  return server_.add_and_read(key_, record.encode(), lifetime(record, options_.fair));
+  sent_ = own_record({}, token_);
+  sent_text_ = sent_->encode();
+  return server_.add_and_read(key_, sent_text_, lifetime(*sent_, options_.fair));
 }
 
 View Candidate::enter_queue() {
@@ -137,7 +139,7 @@ Candidate::Attempt Candidate::ask(bool may_queue, bool lined_up) {
   if (!before.open) return Guarded{before.retry_at};
   try {
     const auto started = Clock::now();
-    const bool at_once = may_queue_ && !queued_ && Recent::instance().contended(key_);
+    const bool at_once = may_queue_ && !queued_ && recent_.contended();
     // Who asks again only looks, as that costs least.
     if (queued_ || (contended_ && !at_once)) return judge(server_.read_lock(key_), started);
     return judge(at_once ? enter_queue() : add(), started);
@@ -171,13 +173,15 @@ Candidate::Attempt Candidate::judge(View view, Clock::time_point started) {
       view = add();
       continue;
     }
-    std::optional<Record> found = Record::parse(view.lock->value);
+    // Nearly always it is what we have just sent.
+    std::optional<Record> found = sent_ && view.lock->value == sent_text_
+                                      ? std::exchange(sent_, std::nullopt)
+                                      : Record::parse(view.lock->value);
     if (!found) {
       may_have_landed_ = queued_ = false;
       reject_item(key_, server_);
     }
-    if (found->stamp != stamp_)
-      Recent::instance().learn(key_, found->hold);  // else it is from there
+    if (found->stamp != stamp_) recent_.learn(found->hold);  // else it is from there
     const bool shared = owner_.is_named() && found->owner == owner_.word();
     if (found->has(token_)) {
       // What was granted is confirmed by a record of our own, which must be what is there; but in
@@ -212,7 +216,7 @@ Candidate::Attempt Candidate::judge(View view, Clock::time_point started) {
     }
     const bool local = lined_up_ && is_of_this_process(found->members.front()) && !found->reserved;
     if (found->waiters.size() < most_waiters) {
-      Recent::instance().note_contention(key_);
+      recent_.note_contention();
       if (may_queue_ && !queued_ && !local) {
         view = enter_queue();
         continue;

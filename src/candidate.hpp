@@ -85,6 +85,7 @@ class Candidate {
   const OwnerId owner_;
   const LockType type_;
   Server& server_;
+  Recent& recent_;
   const std::string place_;  // of the thread that asks
   std::string token_;
   std::string stamp_;
@@ -95,6 +96,9 @@ class Candidate {
   bool contended_ = false;        // another had it when we last asked
   bool succeeded_ = false;
   Cohort cohort_;
+
+  std::optional<Record> sent_;  // by add()
+  std::string sent_text_;
 
   std::string seen_stamp_;  // of the record as it was first seen
   Clock::time_point seen_at_{};

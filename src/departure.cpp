@@ -101,7 +101,7 @@ Release take_out(Server& server, const Key& key, const std::string& token, Recor
         next.stamp = next_stamp();
       } else {
         next.grant(grace);
-        next.hold = Recent::instance().hold(key);
+        next.hold = Recent::of(key).hold();
         next.stamp = next_stamp();
       }
       swap = server.swap(key, next.encode(), lifetime(next, false), cas);

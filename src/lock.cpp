@@ -211,7 +211,7 @@ bool BasicLock::reenter(Wait& wait) {
 /// Then to ask at once would be in vain, or out of turn.
 bool BasicLock::somebody_waits(const Wait& wait) const {
   return detail::LocalQueue::has(wait.candidate.server(), key_) ||
-         (options_.fair && detail::Recent::instance().contended(key_));
+         (options_.fair && detail::Recent::of(key_).contended());
 }
 
 void BasicLock::tell_contended(Wait& wait) const {

@@ -99,55 +99,44 @@ Pauses::Clock::duration Pauses::while_polling(const Sight& sight, bool same_hold
   return std::min(std::chrono::duration_cast<Clock::duration>(step_ * jitter(random)), longest_);
 }
 
-Recent& Recent::instance() {
-  static Recent all;
-  return all;
+Recent& Recent::of(const Key& key) {
+  static std::array<Recent, 1024> all;
+  return all[std::hash<std::string>{}(key.item()) % all.size()];
 }
 
-Recent::Cell& Recent::cell(const Key& key) {
-  return cells_[std::hash<std::string>{}(key.item()) % cells_.size()];
-}
-
-void Recent::note_hold(const Key& key, microseconds hold) {
-  const HoldTime before = this->hold(key);
+void Recent::note_hold(microseconds hold) {
+  const HoldTime before = this->hold();
   const microseconds now = std::clamp(hold, microseconds(1), HoldTime::longest);
   if (before.usual.count() == 0) {
-    learn(key, {now, {}});
+    learn({now, {}});
     return;
   }
   const microseconds off = std::max(std::chrono::abs(now - before.usual), microseconds(1));
   const auto mean = [](microseconds old, microseconds added) {
     return old.count() == 0 ? added : (3 * old + added + microseconds(3)) / 4;
   };
-  learn(key, {mean(before.usual, now), mean(before.deviation, off)});
+  learn({mean(before.usual, now), mean(before.deviation, off)});
 }
 
-void Recent::learn(const Key& key, const HoldTime& hold) {
+void Recent::learn(const HoldTime& hold) {
   if (hold.usual.count() == 0) return;
-  Cell& place = cell(key);
-  place.hold_us.store(hold.usual.count(), std::memory_order_relaxed);
-  place.deviation_us.store(hold.deviation.count(), std::memory_order_relaxed);
+  hold_us_.store(hold.usual.count(), std::memory_order_relaxed);
+  deviation_us_.store(hold.deviation.count(), std::memory_order_relaxed);
 }
 
-HoldTime Recent::hold(const Key& key) {
-  const Cell& place = cell(key);
-  return {microseconds(place.hold_us.load(std::memory_order_relaxed)),
-          microseconds(place.deviation_us.load(std::memory_order_relaxed))};
+HoldTime Recent::hold() const {
+  return {microseconds(hold_us_.load(std::memory_order_relaxed)),
+          microseconds(deviation_us_.load(std::memory_order_relaxed))};
 }
 
-void Recent::note_contention(const Key& key) {
-  cell(key).contended_at_ns.store(now_ns(), std::memory_order_relaxed);
-}
+void Recent::note_contention() { contended_at_ns_.store(now_ns(), std::memory_order_relaxed); }
 
-bool Recent::contended(const Key& key) {
-  const auto at = cell(key).contended_at_ns.load(std::memory_order_relaxed);
+bool Recent::contended() const {
+  const auto at = contended_at_ns_.load(std::memory_order_relaxed);
   return at != 0 && now_ns() - at < remembered.count();
 }
 
-void Recent::note_arrivals(const Key& key, bool any) {
-  cell(key).arrivals.store(any, std::memory_order_relaxed);
-}
-
-bool Recent::arrivals(const Key& key) { return cell(key).arrivals.load(std::memory_order_relaxed); }
+void Recent::note_arrivals(bool any) { arrivals_.store(any, std::memory_order_relaxed); }
+bool Recent::arrivals() const { return arrivals_.load(std::memory_order_relaxed); }
 
 }  // namespace memcachedlock::detail

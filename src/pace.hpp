@@ -55,32 +55,27 @@ class Pauses {
   std::optional<std::size_t> last_place_;
 };
 
-/// How long this process lately held the locks it uses, and which of them others wanted. By a hash
-/// of the key, so that it takes neither memory nor a mutex; keys that share a place only spoil each
-/// other's pace.
+/// How long this process lately held a lock, and whether others wanted it. By a hash of the key, so
+/// that it takes neither memory nor a mutex; keys that share one only spoil each other's pace.
 class Recent {
  public:
-  static Recent& instance();
+  static Recent& of(const Key& key);
 
-  void note_hold(const Key& key, std::chrono::microseconds hold);
+  void note_hold(std::chrono::microseconds hold);
   /// What others have found: the next value builds on it, so that all learn from each holder.
-  void learn(const Key& key, const HoldTime& hold);
-  [[nodiscard]] HoldTime hold(const Key& key);
-  void note_contention(const Key& key);
-  [[nodiscard]] bool contended(const Key& key);
+  void learn(const HoldTime& hold);
+  [[nodiscard]] HoldTime hold() const;
+  void note_contention();
+  [[nodiscard]] bool contended() const;
   /// Whether others wrote to the record while this process last held the lock.
-  void note_arrivals(const Key& key, bool any);
-  [[nodiscard]] bool arrivals(const Key& key);
+  void note_arrivals(bool any);
+  [[nodiscard]] bool arrivals() const;
 
  private:
-  struct Cell {
-    std::atomic<std::int64_t> hold_us{0};
-    std::atomic<std::int64_t> deviation_us{0};
-    std::atomic<std::int64_t> contended_at_ns{0};
-    std::atomic<bool> arrivals{false};
-  };
-  Cell& cell(const Key& key);
-  std::array<Cell, 1024> cells_;
+  std::atomic<std::int64_t> hold_us_{0};
+  std::atomic<std::int64_t> deviation_us_{0};
+  std::atomic<std::int64_t> contended_at_ns_{0};
+  std::atomic<bool> arrivals_{false};
 };
 
 }  // namespace memcachedlock::detail

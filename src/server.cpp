@@ -180,7 +180,9 @@ Admission Server::admit(const Key& key, const std::optional<Item>& item, millise
   std::optional<milliseconds> restart;
   {
     const MutexLock lock(memory.mutex);
-    const std::uint64_t epoch = settle(key, memory, item, lease);
+    const bool as_before =
+        item && item->value == memory.epoch_text && lease <= memory.longest_lease;
+    const std::uint64_t epoch = as_before ? memory.epoch : settle(key, memory, item, lease);
     if (epoch != memory.epoch) {
       memory.follows_another = memory.epoch != 0;
       memory.epoch = epoch;
@@ -218,7 +220,10 @@ std::uint64_t Server::settle(const Key& key, Memory& memory, std::optional<Item>
     if (found) memory.longest_lease = std::max(memory.longest_lease, found->longest_lease);
     Epoch wanted{0, std::max(memory.longest_lease, lease)};
     if (found && found->number >= memory.epoch) {
-      if (found->longest_lease >= wanted.longest_lease) return found->number;
+      if (found->longest_lease >= wanted.longest_lease) {
+        memory.epoch_text = item->value;
+        return found->number;
+      }
       wanted.number = found->number;
     } else {
       wanted.number = std::max(static_cast<std::uint64_t>(wall_clock().count()), memory.epoch + 1);

@@ -91,6 +91,7 @@ class Server {
   struct Memory {
     Mutex mutex;
     std::uint64_t epoch MCL_GUARDED_BY(mutex) = 0;  // 0: not seen yet
+    std::string epoch_text MCL_GUARDED_BY(mutex);   // the item of that
     Clock::time_point first_seen MCL_GUARDED_BY(mutex){};
     bool follows_another MCL_GUARDED_BY(mutex) = false;  // we knew an earlier epoch
     bool waited_out MCL_GUARDED_BY(mutex) = false;       // leases from before it have ended

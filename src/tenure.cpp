@@ -7,7 +7,6 @@
 #include "departure.hpp"
 #include "memcachedlock/error.hpp"
 #include "owners.hpp"
-#include "pace.hpp"
 #include "process.hpp"
 
 namespace memcachedlock::detail {
@@ -35,6 +34,7 @@ Tenure::Tenure(std::shared_ptr<Backend> backend, Server& server, Key key,
     : backend_(std::move(backend)),
       server_(server),
       key_(std::move(key)),
+      recent_(Recent::of(key_)),
       scope_(options.scope),
       owner_(std::move(owner)),
       type_(type),
@@ -118,8 +118,8 @@ bool Tenure::extend(milliseconds lease, milliseconds limit) {
 Tenure::Passed Tenure::pass_on() {
   const auto now = Clock::now();
   // With a request before and one after, as it is for those who wait.
-  Recent::instance().note_hold(key_, std::chrono::duration_cast<std::chrono::microseconds>(
-                                         (now - started_) + (since_ - started_)));
+  recent_.note_hold(std::chrono::duration_cast<std::chrono::microseconds>((now - started_) +
+                                                                          (since_ - started_)));
   if (record_.members.size() > 1) return {};
   auto next = LocalQueue::claim(server_, key_);
   if (!next) return {};
@@ -195,9 +195,8 @@ Release Tenure::release() {
 /// Where somebody came into the queue during the last hold, as is likely to happen again, it reads
 /// first: to be refused would cost a round trip more.
 Release Tenure::depart() {
-  Recent& recent = Recent::instance();
   const std::uint64_t known = cas_.id;
-  if (recent.arrivals(key_)) {
+  if (recent_.arrivals()) {
     const View view = server_.read_lock(key_);
     auto found = view.lock ? Record::parse(view.lock->value) : std::nullopt;
     if (found && found->has(token_)) {
@@ -206,7 +205,7 @@ Release Tenure::depart() {
     }
   }
   const Release outcome = take_out(server_, key_, token_, std::move(record_), cas_);
-  recent.note_arrivals(key_, cas_.id != known);
+  recent_.note_arrivals(cas_.id != known);
   return outcome;
 }
 

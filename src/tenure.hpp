@@ -15,6 +15,7 @@
 #include "memcachedlock/key.hpp"
 #include "memcachedlock/lease.hpp"
 #include "memcachedlock/options.hpp"
+#include "pace.hpp"
 #include "record.hpp"
 
 namespace memcachedlock::detail {
@@ -128,6 +129,7 @@ class Tenure final : public Keeper::Task, public std::enable_shared_from_this<Te
   const std::shared_ptr<Backend> backend_;
   Server& server_;
   const Key key_;
+  Recent& recent_;
   const std::string scope_;
   const OwnerId owner_;
   const LockType type_;

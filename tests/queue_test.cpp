@@ -378,13 +378,13 @@ TEST_P(Queue, AHolderThatKeepsItLongerThanUsualIsNotAskedForAllTheTime) {
 
 // With an `interval` of an hour, who is next asks every 250 ms at least, but more often at first.
 TEST_P(Queue, WhoFoundItHeldBeforeItQueuedAsksSoon) {
-  mcl::Lock holder(client(), "key", fair);
+  mcl::Lock holder(client(), "one that this process has not used", fair);
   holder.lock();
   fair.interval = 1h;
   const auto began = std::chrono::steady_clock::now();
   const long before = commands();
   const pid_t waiter = in_child([&] {
-    mcl::Lock next(client(), "key", fair);
+    mcl::Lock next(client(), "one that this process has not used", fair);
     next.lock();
     return next.release() == mcl::Release::released;
   });
