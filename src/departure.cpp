@@ -75,18 +75,24 @@ milliseconds lifetime(const Record& record, bool fair) {
   return fair || !record.waiters.empty() ? 2 * record.lease + grace : record.lease;
 }
 
-Release take_out(Server& server, const Key& key, const std::string& token, Record record,
-                 Cas& cas) {
+TakenOut take_out(Server& server, const Key& key, const std::string& token, Record record, Cas cas,
+                  Belief belief) {
   Record next;  // what the last attempt wrote, if it did
-  std::optional<Record> found;
-  const auto is_in = [&](const std::optional<Item>& item) {
-    found = item ? Record::parse(item->value) : std::nullopt;
-    if (!found || !found->includes(token)) return false;
-    record = *found;
-    cas = item->cas;
-    return true;
-  };
+  bool others_wrote = false;
   for (int tries = 0; tries < most_tries; ++tries) {
+    if (tries != 0 || belief == Belief::likely_outdated) {
+      const auto item = server.read_lock(key).lock;
+      auto found = record_in(item);
+      if (!found || !found->includes(token)) {
+        // It may have been done by a request that was not answered, and then sent again. Nobody
+        // takes a holder out within its lease, so what follows ours was left by us.
+        const bool done = found && follows(*found, next);
+        return {done ? Release::released : Release::lost, others_wrote};
+      }
+      others_wrote = others_wrote || item->cas.id != cas.id;
+      record = *std::move(found);
+      cas = item->cas;
+    }
     Swap swap{};
     if (record.has(token) && record.members.size() == 1 && record.waiters.empty()) {
       next = {};
@@ -106,23 +112,17 @@ Release take_out(Server& server, const Key& key, const std::string& token, Recor
       }
       swap = server.swap(key, next.encode(), lifetime(next, false), cas);
     }
-    if (swap == Swap::done) return Release::released;
-    if (swap == Swap::absent) return Release::lost;
-    if (!is_in(server.read_lock(key).lock)) {
-      // It may have been done by a request that was not answered, and then sent again. Nobody takes
-      // a holder out within its lease, so what follows ours was left by us.
-      return found && follows(*found, next) ? Release::released : Release::lost;
-    }
+    if (swap == Swap::done) return {Release::released, others_wrote};
+    if (swap == Swap::absent) return {Release::lost, others_wrote};
   }
-  return Release::unavailable;
+  return {Release::unavailable, others_wrote};
 }
 
 std::optional<Release> take_out(Server& server, const Key& key, const std::string& token,
                                 const View& view) {
-  auto record = view.lock ? Record::parse(view.lock->value) : std::nullopt;
+  auto record = record_in(view.lock);
   if (!record || !record->includes(token)) return std::nullopt;
-  Cas cas = view.lock->cas;
-  return take_out(server, key, token, *std::move(record), cas);
+  return take_out(server, key, token, *std::move(record), view.lock->cas).outcome;
 }
 
 void take_out_later(const std::shared_ptr<Backend>& backend, const Key& key,

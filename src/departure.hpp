@@ -23,11 +23,19 @@ std::chrono::milliseconds lifetime(const Record& record, bool fair);
 /// How often a record is read again that others change at the same time.
 constexpr int most_tries = 64;
 
+/// What is believed to be in an item. Where it is likely outdated, that is read first.
+enum class Belief { likely_true, likely_outdated };
+
+struct TakenOut {
+  Release outcome = Release::lost;
+  bool others_wrote = false;  ///< what was believed to be there was not, but the token was
+};
+
 /// Takes a token out of the lock's item. The last holder deletes it, or grants it to the first in
 /// the queue. `record` and `cas` are what is believed to be there; what others have written
-/// meanwhile is read again, as an extension that went unanswered may be ours all the same, and
-/// `cas` is then that one's.
-Release take_out(Server& server, const Key& key, const std::string& token, Record record, Cas& cas);
+/// meanwhile is read again, as an extension that went unanswered may be ours all the same.
+TakenOut take_out(Server& server, const Key& key, const std::string& token, Record record, Cas cas,
+                  Belief belief = Belief::likely_true);
 
 /// The same for one who has only read what is there: nothing when the token is not in it.
 std::optional<Release> take_out(Server& server, const Key& key, const std::string& token,

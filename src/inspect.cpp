@@ -59,7 +59,7 @@ std::vector<Participant> participants(const std::vector<std::string>& members) {
 /// Nothing when there is no record.
 std::optional<LockStatus> status_of(const detail::Server& server, const Key& key,
                                     const detail::View& view) {
-  const auto record = view.lock ? detail::Record::parse(view.lock->value) : std::nullopt;
+  const auto record = detail::record_in(view.lock);
   if (!record) return std::nullopt;
   LockStatus status;
   status.key = key.text();
@@ -138,9 +138,9 @@ Broken break_lock(const MemcachedClient& client, const LockStatus& status) {
   Broken outcome = Broken::changed;
   for (const Participant& holder : status.holders) {
     auto view = server.read_lock(*key);
-    const auto record = view.lock ? detail::Record::parse(view.lock->value) : std::nullopt;
+    const auto record = detail::record_in(view.lock);
     if (!record || !record->has(holder.token)) continue;
-    if (detail::take_out(server, *key, holder.token, *record, view.lock->cas) ==
+    if (detail::take_out(server, *key, holder.token, *record, view.lock->cas).outcome ==
         Release::released) {
       outcome = Broken::freed;
     }

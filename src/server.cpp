@@ -270,6 +270,10 @@ Admission Server::decide(Memory& memory, RestartGuard guard) const {
   return admission;
 }
 
+std::optional<Record> record_in(const std::optional<Item>& item) {
+  return item ? Record::parse(item->value) : std::nullopt;
+}
+
 void reject_item(const Key& key, const Server& server) {
   throw ServerError(
       fmt::format("the item \"{}\" on {} is no lock: something else uses this name; choose "

@@ -120,6 +120,9 @@ class Server {
   PerProcess<ServerClock> clock_;
 };
 
+/// Nothing where there is no item, or one that is no lock's.
+std::optional<Record> record_in(const std::optional<Item>& item);
+
 /// Throws the ServerError of an item that is no lock's.
 [[noreturn]] void reject_item(const Key& key, const Server& server);
 

@@ -74,7 +74,7 @@ Record Tenure::anew(bool reserved, milliseconds lease) const {
 
 std::optional<Tenure::Write> Tenure::accept(const Record& next, Clock::time_point started,
                                             milliseconds lease, const std::optional<Item>& item) {
-  const auto found = item ? Record::parse(item->value) : std::nullopt;
+  const auto found = record_in(item);
   if (!found || !found->has(token_)) return Write::lost;
   cas_ = item->cas;
   record_ = *found;
@@ -148,7 +148,7 @@ bool Tenure::hand_over(LocalQueue::Claim& next) {
       take_out_later(candidate.backend(), key_, handed.token, candidate.lease());
       throw;
     }
-    const auto found = handed.view.lock ? Record::parse(handed.view.lock->value) : std::nullopt;
+    const auto found = record_in(handed.view.lock);
     if (found && found->has(handed.token)) {
       next.serve(std::move(handed));
       return true;
@@ -195,18 +195,11 @@ Release Tenure::release() {
 /// Where somebody came into the queue during the last hold, as is likely to happen again, it reads
 /// first: to be refused would cost a round trip more.
 Release Tenure::depart() {
-  const std::uint64_t known = cas_.id;
-  if (recent_.arrivals()) {
-    const View view = server_.read_lock(key_);
-    auto found = view.lock ? Record::parse(view.lock->value) : std::nullopt;
-    if (found && found->has(token_)) {
-      record_ = *std::move(found);
-      cas_ = view.lock->cas;
-    }
-  }
-  const Release outcome = take_out(server_, key_, token_, std::move(record_), cas_);
-  recent_.note_arrivals(cas_.id != known);
-  return outcome;
+  const TakenOut taken =
+      take_out(server_, key_, token_, std::move(record_), cas_,
+               recent_.arrivals() ? Belief::likely_outdated : Belief::likely_true);
+  recent_.note_arrivals(taken.others_wrote);
+  return taken.outcome;
 }
 
 void Tenure::withdraw() {
