@@ -269,6 +269,64 @@ TEST_F(Asio, AnOwnerThatGetsInElsewhereEndsTheWait) {
   }());
 }
 
+/// A pool's executor that is slow to come back when it has posted. Of the kind from before Boost
+/// 1.74, which still are in use.
+class SlowToReturn {
+ public:
+  struct Watch {
+    std::atomic<bool> context_gone = false;
+    std::atomic<bool> gone_too_early = false;
+    std::atomic<bool> returned = false;
+  };
+  SlowToReturn(asio::thread_pool& pool, Watch& watch) : pool_(&pool), watch_(&watch) {}
+
+  [[nodiscard]] asio::execution_context& context() const noexcept { return *pool_; }
+  void on_work_started() const noexcept {}
+  void on_work_finished() const noexcept {}
+  template <class Function, class Allocator>
+  void post(Function&& function, const Allocator&) const {
+    Watch& watch = *watch_;
+    asio::post(*pool_, std::forward<Function>(function));
+    // In vain, as it should be: a pause, in which the pool would be gone.
+    const auto until = std::chrono::steady_clock::now() + 100ms;
+    while (!watch.context_gone && std::chrono::steady_clock::now() < until) {
+      std::this_thread::yield();
+    }
+    watch.gone_too_early = watch.context_gone.load();
+    watch.returned = true;
+  }
+  template <class Function, class Allocator>
+  void dispatch(Function&& function, const Allocator& allocator) const {
+    post(std::forward<Function>(function), allocator);
+  }
+  template <class Function, class Allocator>
+  void defer(Function&& function, const Allocator& allocator) const {
+    post(std::forward<Function>(function), allocator);
+  }
+  bool operator==(const SlowToReturn&) const noexcept = default;
+
+ private:
+  asio::thread_pool* pool_;
+  Watch* watch_;
+};
+
+// Whoever is told may destroy the context at once, without join(): the background thread that told
+// him has then left it.
+TEST_F(Asio, TheContextMayGoOnceTheCompletionHasRun) {
+  mcl::Lock lock(client, "key");
+  SlowToReturn::Watch watch;
+  {
+    asio::thread_pool pool(1);
+    std::promise<bool> called;
+    mcl::async_try_lock_for(SlowToReturn(pool, watch), lock, 0s,
+                            [&](const std::exception_ptr&, bool held) { called.set_value(held); });
+    EXPECT_TRUE(called.get_future().get());
+  }
+  watch.context_gone = true;
+  EXPECT_TRUE(eventually([&] { return watch.returned.load(); }));
+  EXPECT_FALSE(watch.gone_too_early);
+}
+
 TEST_F(Asio, AnyTokenWillDo) {
   asio::thread_pool pool(1);
   mcl::Lock lock(client, "key");

@@ -6,11 +6,16 @@
 #include <boost/asio/associated_executor.hpp>
 #include <boost/asio/async_result.hpp>
 #include <boost/asio/cancellation_type.hpp>
+#include <boost/asio/execution/context.hpp>
+#include <boost/asio/execution/executor.hpp>
+#include <boost/asio/execution_context.hpp>
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/post.hpp>
+#include <boost/asio/query.hpp>
 #include <chrono>
 #include <exception>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <tuple>
 #include <utility>
@@ -23,16 +28,46 @@ namespace memcachedlock {
 
 namespace detail {
 
+/// Of an execution context, which it keeps from going away under a background thread that is still
+/// on its way out of it: to whom a completion was brought may destroy the context at once.
+class AsioPassage : public boost::asio::execution_context::service {
+ public:
+  using key_type = AsioPassage;
+  static inline boost::asio::execution_context::id id;
+
+  explicit AsioPassage(boost::asio::execution_context& context) : service(context) {}
+
+  /// To be locked by who is inside.
+  template <class Executor>
+  static std::shared_ptr<std::mutex> of(const Executor& executor) {
+    if constexpr (boost::asio::execution::is_executor<Executor>::value) {
+      return of_context(boost::asio::query(executor, boost::asio::execution::context));
+    } else {
+      return of_context(executor.context());
+    }
+  }
+
+ private:
+  static std::shared_ptr<std::mutex> of_context(boost::asio::execution_context& context) {
+    return boost::asio::use_service<AsioPassage>(context).inside_;
+  }
+  void shutdown() override { const std::lock_guard left(*inside_); }
+
+  const std::shared_ptr<std::mutex> inside_ = std::make_shared<std::mutex>();
+};
+
 /// Brings the end of an operation from the background thread to the caller's executor.
 template <class Handler, class Executor>
 class AsioEnd {
  public:
   AsioEnd(Handler handler, const Executor& executor)
       : handler_(std::move(handler)),
-        work_(boost::asio::get_associated_executor(handler_, executor)) {}
+        work_(boost::asio::get_associated_executor(handler_, executor)),
+        passage_(AsioPassage::of(work_.get_executor())) {}
 
   template <class... Results>
   void operator()(Results... results) {
+    const std::lock_guard inside(*passage_);
     const auto executor = work_.get_executor();
     boost::asio::post(executor, [handler = std::move(handler_),
                                  all = std::tuple(std::move(results)...)]() mutable {
@@ -44,6 +79,7 @@ class AsioEnd {
  private:
   Handler handler_;
   boost::asio::executor_work_guard<boost::asio::associated_executor_t<Handler, Executor>> work_;
+  const std::shared_ptr<std::mutex> passage_;
 };
 
 template <class Handler, class Executor>
