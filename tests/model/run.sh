@@ -6,29 +6,35 @@ here=$(cd "$(dirname "$0")" && pwd)
 model=lock.pml
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-cd "$work"
 
 # check FLAGS...: prints spin's verdict; a search that is not exhaustive is none.
 check() {
   local live=()
   [[ " $* " == *" -DLIVE "* ]] && live=(-a -f)
-  spin -a "$@" "$here/$model" >spin.log 2>&1 || { cat spin.log >&2; exit 2; }
+  spin -a "$@" "$here/$model" >spin.log 2>&1 || return 2
   cc -O2 -DMEMLIM=12000 -DVECTORSZ=2048 -DCOLLAPSE \
     "$([ ${#live[@]} -gt 0 ] && echo -DNFAIR=3 || echo -DSAFETY)" -w -o pan pan.c
   ./pan -m2000000 "${live[@]}" >pan.log 2>&1 || true
-  if grep -qE 'max search depth too small|out of memory|aborted \(memory' pan.log; then
-    cat pan.log >&2
-    exit 2
-  fi
+  if grep -qE 'max search depth too small|out of memory|aborted \(memory' pan.log; then return 2; fi
   grep -oE 'errors: [0-9]+' pan.log | grep -oE '[0-9]+'
 }
 
-status=0
+# As many at a time as there are cores; with --full only one has room.
+most=$([ "${1:-}" = --full ] && echo 1 || nproc)
+number=0
+
+# expect right|wrong NAME FLAGS...: in the background, in a folder of its own, which finish() reads.
 expect() {
-  local wanted=$1 name=$2 errors
+  number=$((number + 1))
+  while [ "$(jobs -rp | wc -l)" -ge "$most" ]; do wait -n || true; done
+  mkdir "$work/$number"
+  (cd "$work/$number" && judge "$@" >verdict 2>&1 && touch well) &
+}
+
+judge() {
+  local wanted=$1 name=$2 errors states
   shift 2
-  errors=$(check "$@")
-  local states
+  errors=$(check "$@") || { cat spin.log pan.log; return 2; }
   states=$(grep -oE '^ *[0-9.e+]+ states, stored' pan.log | grep -oE '[0-9.e+]+' | head -1)
   if { [ "$wanted" = right ] && [ "$errors" -eq 0 ]; } ||
     { [ "$wanted" = wrong ] && [ "$errors" -gt 0 ]; }; then
@@ -36,8 +42,19 @@ expect() {
       "$([ "$errors" -eq 0 ] && echo passes || echo fails)" "$states"
   else
     printf '%-44s %s errors: NOT as it must\n' "$name" "$errors"
-    status=1
+    return 1
   fi
+}
+
+# Prints the verdicts in order; fails unless all are as they must be.
+finish() {
+  local at status=0
+  wait
+  for at in $(seq "$number"); do
+    cat "$work/$at/verdict"
+    [ -e "$work/$at/well" ] || status=1
+  done
+  return $status
 }
 
 expect right "2 clients, 2 attempts, 1 fault" -DFAULTS=1
@@ -64,4 +81,4 @@ fi
 for variant in UNCONFIRMED BLIND_CONFIRM EVICT_EARLY SAME_STAMP; do
   expect wrong "queue: $variant" -DATTEMPTS=2 -D$variant
 done
-exit $status
+finish
