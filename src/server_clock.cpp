@@ -15,14 +15,14 @@ using std::chrono::seconds;
 constexpr nanoseconds reading_age = milliseconds(2'100);
 
 // How far the wall clocks of two hosts may differ, and still one tells whether the other stopped.
-constexpr nanoseconds clock_skew = milliseconds(500);
+constexpr nanoseconds near_clocks = milliseconds(500);
 constexpr nanoseconds longest_help = seconds(10);
 
 // Those after a stop may all be of a clock that stood still: the last minute's count, and those of
 // the minute before.
 constexpr seconds until_second_reading{1};
 constexpr seconds between_readings{20};
-constexpr seconds remembered{60};
+constexpr seconds kept_for{60};
 
 // Its text protocol takes 31 bits.
 constexpr std::int64_t latest_time = std::numeric_limits<std::int32_t>::max();
@@ -43,12 +43,12 @@ void ServerClock::add(const ClockReading& reading) {
     // The reading may be of a clock that stood still. The server began with the time of its wall
     // clock, so where ours is near, it tells.
     const Offset by_wall = std::chrono::system_clock::now().time_since_epoch() -
-                           Clock::now().time_since_epoch() + seconds(1) + clock_skew - reading_age;
+                           Clock::now().time_since_epoch() + seconds(1) + near_clocks - reading_age;
     const bool helps = by_wall > offset && by_wall < offset + longest_help;
     before_ = helps ? by_wall : offset;
     latest_ = offset;
     latest_since_ = reading.asked;
-  } else if (reading.asked < latest_since_ + remembered) {
+  } else if (reading.asked < latest_since_ + kept_for) {
     latest_ = std::max(latest_, offset);
   } else {
     before_ = latest_;

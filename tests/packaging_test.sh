@@ -10,7 +10,10 @@ trap 'rm -rf "$work"' EXIT
 wanted=()
 [ "$kind" = static ] || wanted=(-DBUILD_SHARED_LIBS=ON)
 
-configure() { cmake -G Ninja -DCMAKE_CXX_COMPILER="$compiler" "$@" >/dev/null; }
+# A unity build takes less than half of the time, and some services are built so.
+configure() {
+  cmake -G Ninja -DCMAKE_CXX_COMPILER="$compiler" -DCMAKE_UNITY_BUILD=ON "$@" >/dev/null
+}
 
 configure -S "$source" -B "$work/build" "${wanted[@]}" \
   -DCMAKE_INSTALL_PREFIX="$work/prefix" -DMEMCACHEDLOCK_BUILD_TESTS=OFF \
