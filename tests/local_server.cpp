@@ -15,22 +15,6 @@
 
 #include "loopback.hpp"
 
-namespace {
-
-int free_port() {
-  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in address = loopback(0);
-  socklen_t length = sizeof address;
-  if (bind(fd, reinterpret_cast<sockaddr*>(&address), length) != 0 ||
-      getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length) != 0) {
-    throw std::runtime_error("no free port");
-  }
-  close(fd);
-  return ntohs(address.sin_port);
-}
-
-}  // namespace
-
 bool eventually(const std::function<bool()>& condition) {
   const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(60);
   while (!condition()) {
@@ -60,19 +44,29 @@ bool ended_well(pid_t child) {
 LocalServer::LocalServer(std::vector<std::string> arguments, Listen listen)
     : arguments_(std::move(arguments)), listen_(listen) {
   if (listen_ == Listen::unix_socket) directory_.emplace();
-  // Between the choice of a port and memcached's bind, another may take it: then another port.
-  for (int tries = 0; tries < 10; ++tries) {
-    if (listen_ == Listen::tcp) port_ = free_port();
-    try {
-      start();
-      return;
-    } catch (const std::runtime_error&) {
-      if (tries == 9) throw;
-    }
-  }
+  if (listen_ == Listen::tcp) reserve_port();
+  start();
 }
 
-LocalServer::~LocalServer() { stop(); }
+LocalServer::~LocalServer() {
+  stop();
+  if (reserved_ >= 0) close(reserved_);
+}
+
+void LocalServer::reserve_port() {
+  reserved_ = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in address = loopback(0);
+  socklen_t length = sizeof address;
+  // Only afterwards: memcached, which sets it too, may listen beside one that does not listen; who
+  // asks for any port does not get this one.
+  const int on = 1;
+  if (bind(reserved_, reinterpret_cast<sockaddr*>(&address), length) != 0 ||
+      getsockname(reserved_, reinterpret_cast<sockaddr*>(&address), &length) != 0 ||
+      setsockopt(reserved_, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0) {
+    throw std::runtime_error("no free port");
+  }
+  port_ = ntohs(address.sin_port);
+}
 
 std::string LocalServer::address() const {
   return listen_ == Listen::tcp ? "127.0.0.1:" + std::to_string(port_)
