@@ -17,6 +17,13 @@ using std::chrono::milliseconds;
 // The record must stay short: it is read with every look. Whoever finds it full asks as others do.
 constexpr std::size_t most_waiters = 64;
 
+// Who polls in vain for as long as it takes others to hold it so often, and at least so long,
+// starves and enters the queue too. Where that has more than a few in it already it polls on:
+// should they all have died, each costs the others a grace.
+constexpr int turns_until_starving = 8;
+constexpr milliseconds shortest_starving{50};
+constexpr std::size_t most_starving = 4;
+
 /// How long somebody else's lease may still run by their clock when it is over by ours.
 Clock::duration drift_of(milliseconds lease) { return lease / 500 + milliseconds(10); }
 
@@ -132,14 +139,20 @@ bool Candidate::is_stuck(const Record& found) {
   return now >= seen_at_ + found.lease + drift_of(found.lease);
 }
 
+bool Candidate::is_starving() const {
+  if (!contended_) return false;
+  const Clock::duration turns = turns_until_starving * recent_.hold().usual;
+  return Clock::now() - contended_since_ >= std::max<Clock::duration>(turns, shortest_starving);
+}
+
 Candidate::Attempt Candidate::ask(bool may_queue, bool lined_up) {
-  may_queue_ = may_queue && options_.fair;
+  may_queue_ = may_queue && (options_.fair || is_starving());
   lined_up_ = lined_up;
   const Admission before = server_.prepare(key_, options_.timeout, options_.restart_guard);
   if (!before.open) return Guarded{before.retry_at};
   try {
     const auto started = Clock::now();
-    const bool at_once = may_queue_ && !queued_ && recent_.contended();
+    const bool at_once = may_queue_ && options_.fair && !queued_ && recent_.contended();
     // Who asks again only looks, as that costs least.
     if (queued_ || (contended_ && !at_once)) return judge(server_.read_lock(key_), started);
     return judge(at_once ? enter_queue() : add(), started);
@@ -215,15 +228,15 @@ Candidate::Attempt Candidate::judge(View view, Clock::time_point started) {
       continue;
     }
     const bool local = lined_up_ && is_of_this_process(found->members.front()) && !found->reserved;
-    if (found->waiters.size() < most_waiters) {
-      recent_.note_contention();
+    if (found->waiters.size() < most_waiters) recent_.note_contention();
+    if (found->waiters.size() < (options_.fair ? most_waiters : most_starving)) {
       if (may_queue_ && !queued_ && !local) {
         view = enter_queue();
         continue;
       }
     }
     if (!queued_) may_have_landed_ = false;
-    contended_ = true;
+    if (!std::exchange(contended_, true)) contended_since_ = started;
     return Contended{{.holder = found->members.front(),
                       .confirmed = found->since.count() != 0,
                       .hold = found->hold,

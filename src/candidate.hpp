@@ -76,6 +76,7 @@ class Candidate {
   View write_own(const Record& before, const Cas& cas);
   View join(const Record& before, const Cas& cas);
   View evict(const Record& before, const Cas& cas);
+  [[nodiscard]] bool is_starving() const;
   [[nodiscard]] bool is_stuck(const Record& found);
   [[nodiscard]] Record own_record(const Record& before, const std::string& token) const;
 
@@ -91,9 +92,10 @@ class Candidate {
   std::string stamp_;
   bool may_queue_ = false;
   bool lined_up_ = false;
-  bool queued_ = false;           // our token is in the record's queue, or was
-  bool may_have_landed_ = false;  // something of ours may be there
-  bool contended_ = false;        // another had it when we last asked
+  bool queued_ = false;                  // our token is in the record's queue, or was
+  bool may_have_landed_ = false;         // something of ours may be there
+  bool contended_ = false;               // another had it when we last asked
+  Clock::time_point contended_since_{};  // when it was first found so
   bool succeeded_ = false;
   Cohort cohort_;
 

@@ -21,7 +21,10 @@ std::int64_t now_ns() { return nanoseconds(Pauses::Clock::now().time_since_epoch
 
 }  // namespace
 
-Pauses::Pauses(Clock::duration longest) : longest_(longest) {}
+Pauses::Pauses(const LockOptions& options)
+    : longest_(options.interval),
+      longest_behind_(options.fair ? longest_queued
+                                   : std::min<Clock::duration>(options.interval, longest_queued)) {}
 
 Pauses::Clock::duration Pauses::after(const Sight& sight) {
   if (sight.place && !sight.local) return while_queued(sight, Clock::now());
@@ -60,7 +63,7 @@ Pauses::Clock::duration Pauses::while_queued(const Sight& sight, Time now) {
     until = began_first_ + static_cast<std::int64_t>(*sight.place) * hold - hold / 2;
   }
   return std::min<Clock::duration>(
-      std::max<Clock::duration>({until - now, overdue, hold / 8, shortest}), longest_queued);
+      std::max<Clock::duration>({until - now, overdue, hold / 8, shortest}), longest_behind_);
 }
 
 /// When the holder began.
@@ -89,12 +92,14 @@ void Pauses::estimate(const Sight& sight, Time now, Clock::duration hold,
   looked_at_ = now;
 }
 
-/// It is nobody's turn: a little longer than a hold; longer still while the same holder keeps it.
+/// It is nobody's turn. Short pauses first; while the holders change, up to a few turns, so that
+/// many who wait need no more commands than few; while the same keeps it, up to the longest.
 Pauses::Clock::duration Pauses::while_polling(const Sight& sight, bool same_holder) {
   thread_local std::minstd_rand random(std::random_device{}());
   std::uniform_real_distribution<double> jitter(0.5, 1.5);
-  const Clock::duration base = std::max<Clock::duration>(sight.hold.usual, shortest) * 3 / 2;
-  step_ = same_holder ? std::max(step_ * 3 / 2, base) : base;
+  const Clock::duration hold = std::max(sight.hold.usual, shortest);
+  step_ = step_.count() == 0 ? hold : step_ * 3 / 2;
+  if (!same_holder) step_ = std::min(step_, 4 * (hold + 2 * sight.round_trip));
   step_ = std::min(step_, longest_);
   return std::min(std::chrono::duration_cast<Clock::duration>(step_ * jitter(random)), longest_);
 }

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "memcachedlock/key.hpp"
+#include "memcachedlock/options.hpp"
 #include "record.hpp"
 
 namespace memcachedlock::detail {
@@ -29,12 +30,11 @@ class Pauses {
  public:
   using Clock = std::chrono::steady_clock;
 
-  /// `longest`: LockOptions::interval.
-  explicit Pauses(Clock::duration longest);
+  explicit Pauses(const LockOptions& options);
   Clock::duration after(const Sight& sight);
 
-  /// Of a candidate that is next in the queue, and of those behind it, whatever `longest` is: they
-  /// must see in time that the lock was granted to them, or that those before them are dead.
+  /// Of a candidate that is next in the queue, and of fair ones behind it: they must see in time
+  /// that the lock was granted to them, or that those before them are dead.
   static constexpr std::chrono::milliseconds longest_next{250};
   static constexpr std::chrono::milliseconds longest_queued{500};
 
@@ -44,7 +44,8 @@ class Pauses {
   void estimate(const Sight& sight, Time now, Clock::duration hold, Clock::duration deviation);
   Clock::duration while_polling(const Sight& sight, bool same_holder);
 
-  Clock::duration longest_;
+  const Clock::duration longest_;
+  const Clock::duration longest_behind_;
   std::string last_holder_;
   Clock::duration step_{0};
 

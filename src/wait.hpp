@@ -29,7 +29,7 @@ struct BasicLock::Wait {
                            (owner_moves && !owner.is_named()))),
         candidate(lock.client_.backend_, lock.key_, lock.options_,
                   by_owner ? owner : OwnerId::this_thread(), lock.type_),
-        pauses(lock.options_.interval) {}
+        pauses(lock.options_) {}
 
   const OwnerId owner;
   const bool by_owner;

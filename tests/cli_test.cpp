@@ -38,13 +38,14 @@ class Cli : public testing::Test {
  protected:
   Ended run(const Words& words) const { return Program(line(words)).wait(); }
   Words line(const Words& words) const { return command_line(server.address(), words); }
+  /// Null where nobody holds it.
+  Json inspect(const std::string& key) const {
+    return Json::parse(run({"inspect", key, "--json"}).output);
+  }
   /// Until somebody holds it.
   Json holder_of(const std::string& key) const {
     Json found;
-    EXPECT_TRUE(eventually([&] {
-      found = Json::parse(run({"inspect", key, "--json"}).output);
-      return !found.is_null();
-    }));
+    EXPECT_TRUE(eventually([&] { return !(found = inspect(key)).is_null(); }));
     return found;
   }
   bool becomes_free(const std::string& key) const {
@@ -187,12 +188,16 @@ TEST_F(Cli, EightAtATimeLoseNoneOfTwoHundredIncrements) {
 }
 
 TEST_F(Cli, TheLeaseIsRenewedWhileTheCommandRuns) {
-  Program holder(line({"run", "job", "--timeout", "2s", "--shell", wait_for(file("go"))}));
+  Program holder(line({"run", "job", "--timeout", "4s", "--shell", wait_for(file("go"))}));
   const Json first = holder_of("job");
-  EXPECT_TRUE(eventually([&] { return holder_of("job")["held_for_ms"] > 4'500; }));
+  EXPECT_TRUE(eventually([&] {
+    const Json found = inspect("job");
+    return !found.is_null() && found["held_for_ms"] > 4'500;
+  }));
   EXPECT_EQ(holder_of("job")["token"], first["token"]);
   std::ofstream(file("go")) << "";
-  EXPECT_EQ(holder.wait().status, 0);
+  const Ended ended = holder.wait();
+  EXPECT_EQ(ended.status, 0) << ended.errors;
 }
 
 TEST_F(Cli, ALostLockEndsTheCommand) {

@@ -422,6 +422,52 @@ TEST_P(Queue, TryLockNeverEntersIt) {
   EXPECT_EQ(queued(), 0);
 }
 
+// Who is not fair polls, but not for ever: whoever had it can't come before it again and again.
+TEST_P(Queue, AStarvingWaiterEntersItToo) {
+  mcl::Lock holder(client(), "key");
+  holder.lock();
+  Signal seen;
+  const pid_t child = in_child([&] {
+    mcl::Lock lock(client(), "key");
+    lock.lock();
+    seen.wait();
+    return lock.release() == mcl::Release::released;
+  });
+  ASSERT_TRUE(waits_for(1));
+  EXPECT_EQ(holder.release(), mcl::Release::released);
+  EXPECT_FALSE(holder.try_lock());
+  seen.send();
+  EXPECT_TRUE(ended_well(child));
+  EXPECT_EQ(server.get("memcachedlock:key"), "");
+}
+
+TEST_P(Queue, OnlyAFewStarvingWaitersStandInIt) {
+  constexpr int owners = 16;
+  const auto shared = client();
+  mcl::Lock holder(shared, "key");
+  holder.lock();
+  std::atomic<int> got{0};
+  std::vector<std::jthread> waiters;
+  for (int i = 0; i < owners; ++i) {
+    waiters.emplace_back([&] {
+      mcl::LockOptions mine;
+      mine.owner = mcl::OwnerId::unique();  // does not line up with the threads of its process
+      mcl::RLock lock(shared, "key", mine);
+      lock.lock();
+      ++got;
+    });
+  }
+  ASSERT_TRUE(eventually([&] { return queued() >= 4; }));
+  // The others go on asking. Some may have come at the same time.
+  const long before = commands();
+  ASSERT_TRUE(eventually([&] { return commands() > before + 100; }));
+  EXPECT_LT(queued(), owners);
+  EXPECT_EQ(holder.release(), mcl::Release::released);
+  waiters.clear();
+  EXPECT_EQ(got, owners);
+  EXPECT_EQ(server.get("memcachedlock:key"), "");
+}
+
 TEST_P(Queue, OneWhoGivesUpLeavesTheRecordsQueue) {
   mcl::Lock holder(client(), "key", fair);
   holder.lock();

@@ -39,7 +39,7 @@ struct LockStatus {
   std::string owner;
   /// One, but for a named owner: then one for each hold.
   std::vector<Participant> holders;
-  /// The queue of LockOptions::fair, first come first. Others that wait are not known.
+  /// The queue (see LockOptions::fair), first come first. Others that wait are not known.
   std::vector<Participant> waiters;
   /// How long a lease is.
   std::chrono::milliseconds timeout{0};

@@ -46,7 +46,8 @@ struct Handed;
 /// connection reads the server's clock and epoch before; a named owner writes once more), a release
 /// one `cas`, an extension `cas` + `gets` in one round trip. While it waits, each look is one
 /// `get`, none where a thread of this process holds the lock: its release hands it over by `cas` +
-/// `gets`. With LockOptions::fair a wait adds `append` + `get`, and `cas` + `gets` to confirm.
+/// `gets`. Who enters the queue (see LockOptions::fair) adds `append` + `get`, and `cas` + `gets`
+/// to confirm.
 class MEMCACHEDLOCK_EXPORT BasicLock {
  public:
   /// Waits until the lock is held; each failed check costs one round trip. Throws Unavailable or
