@@ -9,6 +9,7 @@
 #include <stdexcept>
 
 #include "loopback.hpp"
+#include "reserved_port.hpp"
 
 namespace {
 
@@ -52,15 +53,16 @@ struct FaultProxy::Link {
 };
 
 FaultProxy::FaultProxy(int port)
-    : memcached_port_(port), listener_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
-  sockaddr_in address = loopback(0);
-  socklen_t length = sizeof address;
-  if (bind(listener_, reinterpret_cast<sockaddr*>(&address), length) != 0 ||
-      getsockname(listener_, reinterpret_cast<sockaddr*>(&address), &length) != 0 ||
+    : memcached_port_(port),
+      port_(reserve_port()),
+      listener_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+  const sockaddr_in address = loopback(port_);
+  const int on = 1;
+  if (setsockopt(listener_, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 ||
+      bind(listener_, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
       listen(listener_, 64) != 0) {
-    throw std::runtime_error("the proxy found no free port");
+    throw std::runtime_error("the proxy cannot listen");
   }
-  port_ = ntohs(address.sin_port);
   acceptor_ = std::thread([this] { accept_all(); });
 }
 

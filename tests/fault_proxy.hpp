@@ -58,8 +58,8 @@ class FaultProxy {
   bool wait(const Link& link, std::chrono::microseconds time) const;
 
   const int memcached_port_;
-  int listener_ = -1;
-  int port_ = 0;
+  const int port_;
+  const int listener_;
   mutable std::mutex mutex_;
   Plan plan_;
   std::list<Link> links_;

@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "loopback.hpp"
+#include "reserved_port.hpp"
 
 bool eventually(const std::function<bool()>& condition) {
   const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(60);
@@ -44,29 +45,11 @@ bool ended_well(pid_t child) {
 LocalServer::LocalServer(std::vector<std::string> arguments, Listen listen)
     : arguments_(std::move(arguments)), listen_(listen) {
   if (listen_ == Listen::unix_socket) directory_.emplace();
-  if (listen_ == Listen::tcp) reserve_port();
+  if (listen_ == Listen::tcp) port_ = reserve_port();
   start();
 }
 
-LocalServer::~LocalServer() {
-  stop();
-  if (reserved_ >= 0) close(reserved_);
-}
-
-void LocalServer::reserve_port() {
-  reserved_ = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in address = loopback(0);
-  socklen_t length = sizeof address;
-  // Only afterwards: memcached, which sets it too, may listen beside one that does not listen; who
-  // asks for any port does not get this one.
-  const int on = 1;
-  if (bind(reserved_, reinterpret_cast<sockaddr*>(&address), length) != 0 ||
-      getsockname(reserved_, reinterpret_cast<sockaddr*>(&address), &length) != 0 ||
-      setsockopt(reserved_, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0) {
-    throw std::runtime_error("no free port");
-  }
-  port_ = ntohs(address.sin_port);
-}
+LocalServer::~LocalServer() { stop(); }
 
 std::string LocalServer::address() const {
   return listen_ == Listen::tcp ? "127.0.0.1:" + std::to_string(port_)

@@ -40,13 +40,11 @@ class LocalServer {
   [[nodiscard]] std::string get(const std::string& item) const;
 
  private:
-  void reserve_port();
   [[nodiscard]] int connect_once() const;
 
   std::vector<std::string> arguments_;
   Listen listen_;
   int port_ = 0;
-  int reserved_ = -1;  // bound to the port, so that it is nobody else's when memcached is down
   std::optional<TemporaryDirectory> directory_;
   pid_t pid_ = -1;
 };
