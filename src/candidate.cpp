@@ -179,9 +179,11 @@ Candidate::Attempt Candidate::receive(Handed handed) {
 
 /// What to make of the record that came back; asks again where that is to be done at once.
 Candidate::Attempt Candidate::judge(View view, Clock::time_point started) {
-  for (int tries = 0; tries < most_tries; ++tries) {
+  int added = 0;
+  for (int tries = 0; tries < most_patient_tries && added <= most_tries; ++tries) {
     if (!view.lock) {
       // Freed between our two commands, or the server does not keep what it is given.
+      ++added;
       started = Clock::now();
       view = add();
       continue;
@@ -244,6 +246,12 @@ Candidate::Attempt Candidate::judge(View view, Clock::time_point started) {
                       .place = place,
                       .local = local,
                       .lease = found->lease}};
+  }
+  if (added <= most_tries) {
+    throw ServerError(
+        fmt::format("others change \"{}\" at {} all the time: fewer should share its owner",
+                    key_.text(), server_.name()),
+        key_.text(), server_.name());
   }
   throw ServerError(
       fmt::format("{} does not keep what it is given: is its memory full (-M)? Give it more (-m)",

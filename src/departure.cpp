@@ -79,7 +79,7 @@ TakenOut take_out(Server& server, const Key& key, const std::string& token, Reco
                   Belief belief) {
   Record next;  // what the last attempt wrote, if it did
   bool others_wrote = false;
-  for (int tries = 0; tries < most_tries; ++tries) {
+  for (int tries = 0; tries < most_patient_tries; ++tries) {
     if (tries != 0 || belief == Belief::likely_outdated) {
       const auto item = server.read_lock(key).lock;
       auto found = record_in(item);

@@ -22,6 +22,8 @@ std::chrono::milliseconds lifetime(const Record& record, bool fair);
 
 /// How often a record is read again that others change at the same time.
 constexpr int most_tries = 64;
+/// The same for who waits for nothing else: the others may be much faster for a while.
+constexpr int most_patient_tries = 1'000;
 
 /// What is believed to be in an item. Where it is likely outdated, that is read first.
 enum class Belief { likely_true, likely_outdated };

@@ -176,7 +176,9 @@ Release Tenure::release() {
     } catch (const Error& error) {
       outcome = Release::unavailable;
       trouble = error.what();
-      // Rather than at the end of its lease.
+    }
+    // Rather than at the end of its lease.
+    if (outcome == Release::unavailable) {
       take_out_later(backend_, key_, token_, lease_, Arrival::certain);
     }
     if (!in_time || !was_held) outcome = Release::lost;
