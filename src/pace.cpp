@@ -92,8 +92,9 @@ void Pauses::estimate(const Sight& sight, Time now, Clock::duration hold,
   looked_at_ = now;
 }
 
-/// It is nobody's turn. Short pauses first; while the holders change, up to a few turns, so that
-/// many who wait need no more commands than few; while the same keeps it, up to the longest.
+/// It is nobody's turn. Short pauses first. While the holders change, up to a few turns: the more
+/// who wait the longer each does, and the less often it need ask. While the same keeps it, up to
+/// the longest.
 Pauses::Clock::duration Pauses::while_polling(const Sight& sight, bool same_holder) {
   thread_local std::minstd_rand random(std::random_device{}());
   std::uniform_real_distribution<double> jitter(0.5, 1.5);
