@@ -180,10 +180,15 @@ Candidate::Attempt Candidate::receive(Handed handed) {
 /// What to make of the record that came back; asks again where that is to be done at once.
 Candidate::Attempt Candidate::judge(View view, Clock::time_point started) {
   int added = 0;
-  for (int tries = 0; tries < most_patient_tries && added <= most_tries; ++tries) {
-    if (!view.lock) {
-      // Freed between our two commands, or the server does not keep what it is given.
-      ++added;
+  for (int tries = 0; tries < most_patient_tries; ++tries) {
+    if (!view.lock) {  // freed between our two commands, or the server keeps nothing
+      if (added++ == most_tries) {
+        throw ServerError(
+            fmt::format(
+                "{} does not keep what it is given: is its memory full (-M)? Give it more (-m)",
+                server_.name()),
+            key_.text(), server_.name());
+      }
       started = Clock::now();
       view = add();
       continue;
@@ -231,11 +236,10 @@ Candidate::Attempt Candidate::judge(View view, Clock::time_point started) {
     }
     const bool local = lined_up_ && is_of_this_process(found->members.front()) && !found->reserved;
     if (found->waiters.size() < most_waiters) recent_.note_contention();
-    if (found->waiters.size() < (options_.fair ? most_waiters : most_starving)) {
-      if (may_queue_ && !queued_ && !local) {
-        view = enter_queue();
-        continue;
-      }
+    const std::size_t room = options_.fair ? most_waiters : most_starving;
+    if (may_queue_ && !queued_ && !local && found->waiters.size() < room) {
+      view = enter_queue();
+      continue;
     }
     if (!queued_) may_have_landed_ = false;
     if (!std::exchange(contended_, true)) contended_since_ = started;
@@ -247,15 +251,9 @@ Candidate::Attempt Candidate::judge(View view, Clock::time_point started) {
                       .local = local,
                       .lease = found->lease}};
   }
-  if (added <= most_tries) {
-    throw ServerError(
-        fmt::format("others change \"{}\" at {} all the time: fewer should share its owner",
-                    key_.text(), server_.name()),
-        key_.text(), server_.name());
-  }
   throw ServerError(
-      fmt::format("{} does not keep what it is given: is its memory full (-M)? Give it more (-m)",
-                  server_.name()),
+      fmt::format("others change \"{}\" at {} all the time: fewer should share its owner",
+                  key_.text(), server_.name()),
       key_.text(), server_.name());
 }
 

@@ -9,7 +9,6 @@
 #include <stdexcept>
 
 #include "loopback.hpp"
-#include "reserved_port.hpp"
 
 namespace {
 
@@ -52,9 +51,9 @@ struct FaultProxy::Link {
   }
 };
 
-FaultProxy::FaultProxy(int port)
-    : memcached_port_(port),
-      port_(reserve_port()),
+FaultProxy::FaultProxy(int memcached_port, int port)
+    : memcached_port_(memcached_port),
+      port_(port),
       listener_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
   const sockaddr_in address = loopback(port_);
   const int on = 1;

@@ -9,6 +9,8 @@
 #include <string>
 #include <thread>
 
+#include "reserved_port.hpp"
+
 /// Listens on a free port of the loopback. Without a fault it passes everything on. A fault is
 /// armed once and strikes the connection whose bytes reach it first; healed() passes on again.
 class FaultProxy {
@@ -33,8 +35,8 @@ class FaultProxy {
     std::string text = {};
   };
 
-  /// `port` of the memcached, on the loopback.
-  explicit FaultProxy(int port);
+  /// Both ports are on the loopback, its own from reserve_port().
+  explicit FaultProxy(int memcached_port, int port = reserve_port());
   ~FaultProxy();
   FaultProxy(const FaultProxy&) = delete;
   FaultProxy& operator=(const FaultProxy&) = delete;

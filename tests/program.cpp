@@ -87,13 +87,6 @@ Program::~Program() {
   }
 }
 
-bool Program::runs() const {
-  siginfo_t info{};  // it stays to be waited for
-  return pid_ > 0 &&
-         waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
-         info.si_pid == 0;
-}
-
 void Program::signal(int number) const { kill(pid_, number); }
 
 void Program::type(const std::string& text) const {

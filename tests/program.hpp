@@ -29,8 +29,6 @@ class Program {
   Program& operator=(const Program&) = delete;
 
   [[nodiscard]] pid_t pid() const { return pid_; }
-  /// Whether it has not ended yet.
-  [[nodiscard]] bool runs() const;
   void signal(int number) const;
   /// To its standard input, or as if typed.
   void type(const std::string& text) const;

@@ -10,7 +10,6 @@
 #include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <optional>
 #include <regex>
 #include <set>
 #include <string>
@@ -20,6 +19,7 @@
 #include "local_server.hpp"
 #include "memcachedlock/memcachedlock.hpp"
 #include "program.hpp"
+#include "reserved_port.hpp"
 #include "temporary_directory.hpp"
 
 namespace mcl = memcachedlock;
@@ -168,11 +168,6 @@ TEST_F(Metrics, ScopesAreBounded) {
   EXPECT_EQ(acquired("three"), -1);
 }
 
-int free_port() {
-  const LocalServer taken;  // nobody else listens there, and from here on not this one either
-  return taken.port();
-}
-
 TEST_F(Metrics, PrometheusScrapesThemAndTheDashboardAsksForNoOthers) {
   make_all_events(server, client());
 
@@ -184,8 +179,10 @@ TEST_F(Metrics, PrometheusScrapesThemAndTheDashboardAsksForNoOthers) {
       << "rule_files: [" << MEMCACHEDLOCK_MONITORING << "/alerts.yml]\n"
       << "scrape_configs: [{job_name: test, static_configs: [{targets: ['127.0.0.1:"
       << exposer.GetListeningPorts().front() << "']}]}]\n";
-  std::string listen;
-  std::optional<Program> prometheus;
+  const std::string listen = "127.0.0.1:" + std::to_string(reserve_port());
+  const Program prometheus({"prometheus", "--config.file=" + directory.path() + "/prometheus.yml",
+                            "--storage.tsdb.path=" + directory.path() + "/data",
+                            "--web.listen-address=" + listen, "--log.level=error"});
   const auto query = [&](const std::string& expression) {
     const Ended ended = Program({"curl", "-s", "-G", "--data-urlencode", "query=" + expression,
                                  "http://" + listen + "/api/v1/query"})
@@ -194,16 +191,7 @@ TEST_F(Metrics, PrometheusScrapesThemAndTheDashboardAsksForNoOthers) {
     if (answer.is_discarded() || answer["status"] != "success") return Json::array();
     return answer["data"]["result"];
   };
-  ASSERT_TRUE(eventually([&] {
-    if (!prometheus || !prometheus->runs()) {  // another has taken the port meanwhile
-      listen = "127.0.0.1:" + std::to_string(free_port());
-      prometheus.emplace(std::vector<std::string>{
-          "prometheus", "--config.file=" + directory.path() + "/prometheus.yml",
-          "--storage.tsdb.path=" + directory.path() + "/data", "--web.listen-address=" + listen,
-          "--log.level=error"});
-    }
-    return !query("memcachedlock_lost_total{scope=\"s\"}").empty();
-  }));
+  ASSERT_TRUE(eventually([&] { return !query("memcachedlock_lost_total{scope=\"s\"}").empty(); }));
   EXPECT_EQ(query("memcachedlock_lost_total{scope=\"s\",lock=\"lock\"}")[0]["value"][1], "1");
 
   // What the dashboard and the rules ask for is there.

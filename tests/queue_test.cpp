@@ -43,6 +43,22 @@ class Queue : public testing::TestWithParam<mcl::Protocol> {
     return eventually([&] { return recorder->count(mcl::EventKind::contended) >= count; });
   }
   [[nodiscard]] long commands() const { return server.counted({"cmd_get", "cmd_set"}); }
+  /// So many that do not line up with the threads of their process; each that gets in is counted.
+  static std::vector<std::jthread> strangers(int count, const mcl::MemcachedClient& client,
+                                             const mcl::LockOptions& lock_options,
+                                             std::atomic<int>& got) {
+    std::vector<std::jthread> waiters;
+    for (int i = 0; i < count; ++i) {
+      waiters.emplace_back([=, &got] {
+        mcl::LockOptions mine = lock_options;
+        mine.owner = mcl::OwnerId::unique();
+        mcl::RLock lock(client, "key", mine);
+        lock.lock();
+        ++got;
+      });
+    }
+    return waiters;
+  }
   LocalServer server;
   mcl::ClientOptions options;
   mcl::LockOptions fair;
@@ -447,16 +463,7 @@ TEST_P(Queue, OnlyAFewStarvingWaitersStandInIt) {
   mcl::Lock holder(shared, "key");
   holder.lock();
   std::atomic<int> got{0};
-  std::vector<std::jthread> waiters;
-  for (int i = 0; i < owners; ++i) {
-    waiters.emplace_back([&] {
-      mcl::LockOptions mine;
-      mine.owner = mcl::OwnerId::unique();  // does not line up with the threads of its process
-      mcl::RLock lock(shared, "key", mine);
-      lock.lock();
-      ++got;
-    });
-  }
+  auto waiters = strangers(owners, shared, {}, got);
   ASSERT_TRUE(eventually([&] { return queued() >= 4; }));
   // The others go on asking. Some may have come at the same time.
   const long before = commands();
@@ -671,16 +678,7 @@ TEST_P(Queue, AFullRecordIsNoObstacle) {
   mcl::Lock holder(shared, "key", fair);
   holder.lock();
   std::atomic<int> got{0};
-  std::vector<std::jthread> waiters;
-  for (int i = 0; i < owners; ++i) {
-    waiters.emplace_back([&] {
-      mcl::LockOptions mine = fair;
-      mine.owner = mcl::OwnerId::unique();  // does not line up with the threads of its process
-      mcl::RLock lock(shared, "key", mine);
-      lock.lock();
-      ++got;
-    });
-  }
+  auto waiters = strangers(owners, shared, fair, got);
   ASSERT_TRUE(wait_for_contended(owners));
   EXPECT_LE(queued(), owners);
   EXPECT_GE(queued(), 60);
