@@ -5,114 +5,172 @@
 #include <utility>
 
 #include "keeper.hpp"
+#include "lock_spec.hpp"
 #include "wait.hpp"
 
 namespace memcachedlock::detail {
 
-namespace {
-
-class Once final : public Keeper::Task {
+/// Locked while it is at work, so that abandon() returns when it is not.
+class AsyncOperation::Task : public Keeper::Task, public std::enable_shared_from_this<Task> {
  public:
-  explicit Once(std::function<void()> what) : what_(std::move(what)) {}
-  std::optional<Keeper::Times> on_time(std::chrono::milliseconds /*limit*/) override {
-    std::exchange(what_, nullptr)();
-    return std::nullopt;
+  explicit Task(Keeper& keeper) : keeper_(keeper) {}
+
+  void schedule() {
+    const auto now = Clock::now();
+    keeper_.schedule(shared_from_this(), {now, now});
   }
 
- private:
-  std::function<void()> what_;
-};
-
-void schedule_now(const std::shared_ptr<Keeper::Task>& task) {
-  const auto now = Keeper::Clock::now();
-  Keeper::waiting().schedule(task, {now, now});
-}
-
-}  // namespace
-
-/// The loop of BasicLock::acquire(), one turn each time.
-class AsyncAcquire::Task final : public Keeper::Task,
-                                 public std::enable_shared_from_this<AsyncAcquire::Task> {
- public:
-  Task(BasicLock& lock, std::optional<Time> deadline, Done done)
-      : lock_(lock),
-        deadline_(deadline),
-        done_(std::move(done)),
-        held_already_(lock.is_unprotected()) {
-    if (!held_already_) wait_.emplace(lock, BasicLock::Wait::Way::background);
-  }
-
-  void start() {
-    if (wait_) {
-      wait_->wake = [weak = weak_from_this()] {
-        if (const auto self = weak.lock()) schedule_now(self);
-      };
-    }
-    schedule_now(shared_from_this());
-  }
-
-  void cancel() {
+  void cancel() noexcept {
     cancelled_.store(true);
-    schedule_now(shared_from_this());
+    try {
+      schedule();
+    } catch (const std::exception&) {  // no thread, so nothing was begun
+    }
+  }
+
+  void abandon() noexcept {
+    const MutexLock lock(mutex_);
+    if (ended_) return;
+    ended_ = true;
+    give_up();
   }
 
   std::optional<Keeper::Times> on_time(std::chrono::milliseconds /*limit*/) override {
-    if (!done_) return std::nullopt;  // cancelled when it had ended
-    std::optional<Time> again;
-    std::exception_ptr trouble;
-    bool held = held_already_;
-    try {
-      if (!held) again = turn(held);
-    } catch (...) {
-      trouble = std::current_exception();
-    }
+    const MutexLock lock(mutex_);
+    if (ended_) return std::nullopt;
+    const auto again = step();
     if (again) return Keeper::Times{*again, *again};
-    wait_.reset();  // out of the queue, before anybody is told
-    std::exchange(done_, nullptr)(trouble, held);
+    ended_ = true;
+    finish();
     return std::nullopt;
   }
+
+ protected:
+  [[nodiscard]] bool is_cancelled() const { return cancelled_.load(); }
 
  private:
   /// When the next is due; nothing when it has ended.
-  std::optional<Time> turn(bool& held) {
+  virtual std::optional<Clock::time_point> step() = 0;
+  /// Tells of the end.
+  virtual void finish() = 0;
+  /// Forgets the lock object, and whom to tell.
+  virtual void give_up() noexcept = 0;
+
+  Keeper& keeper_;
+  Mutex mutex_;
+  bool ended_ MCL_GUARDED_BY(mutex_) = false;
+  std::atomic<bool> cancelled_{false};
+};
+
+AsyncOperation::AsyncOperation(std::shared_ptr<Task> task) : task_(std::move(task)) {}
+AsyncOperation::~AsyncOperation() = default;
+void AsyncOperation::start() { task_->schedule(); }
+void AsyncOperation::cancel() noexcept { task_->cancel(); }
+void AsyncOperation::abandon() noexcept { task_->abandon(); }
+
+/// The loop of BasicLock::acquire(), one turn each time.
+class AsyncAcquire::AcquireTask final : public AsyncOperation::Task {
+ public:
+  AcquireTask(BasicLock& lock, std::optional<std::chrono::nanoseconds> limit, Done done)
+      : Task(lock.spec_->server.acquiring()),
+        lock_(lock),
+        deadline_(limit ? std::optional(Clock::now() + *limit) : std::nullopt),
+        done_(std::move(done)),
+        held_(lock.is_unprotected()) {
+    if (!held_) wait_.emplace(lock, BasicLock::Wait::Way::background);
+  }
+
+  /// Before it is started, where shared_from_this() is there.
+  void arrange_wakes() {
+    if (!wait_) return;
+    wait_->wake = [weak = weak_from_this()] {
+      if (const auto self = weak.lock()) self->schedule();
+    };
+  }
+
+ private:
+  std::optional<Clock::time_point> step() override {
+    if (held_) return std::nullopt;
+    std::optional<Clock::time_point> again;
+    try {
+      again = turn();
+    } catch (...) {
+      trouble_ = std::current_exception();
+    }
+    if (!again) wait_.reset();  // out of the queue, before anybody is told
+    return again;
+  }
+
+  void finish() override { std::exchange(done_, nullptr)(trouble_, held_); }
+
+  void give_up() noexcept override {
+    wait_.reset();
+    done_ = nullptr;
+  }
+
+  std::optional<Clock::time_point> turn() {
     BasicLock::Wait& wait = *wait_;
     if (napping_) {
-      std::optional<Handed> served;
-      if (const auto until = wait.place->nap(deadline_, cancelled_.load(), served)) return until;
+      BasicLock::Attempt how;
+      if (const auto until = wait.place->nap(deadline_, is_cancelled(), how.woken)) return until;
       napping_ = false;
-      if (served) held = lock_.attempt(wait, &*served);
+      if (how.woken.index() != 0) held_ = lock_.attempt(wait, std::move(how));
     }
-    if (!held && cancelled_.load()) lock_.cancel(wait);
-    if (!held && (!wait.place || wait.place->may_ask())) held = lock_.attempt(wait);
-    if (held) return std::nullopt;
-    if (deadline_ && Keeper::Clock::now() >= *deadline_) {
+    if (!held_ && is_cancelled()) lock_.cancel(wait);
+    if (!held_ && (!wait.place || wait.place->may_ask())) held_ = lock_.attempt(wait, {});
+    if (held_) return std::nullopt;
+    if (deadline_ && Clock::now() >= *deadline_) {
       lock_.tell_end(wait, EventKind::given_up, "timed_out");
       return std::nullopt;
     }
     napping_ = wait.place.has_value();
-    if (napping_) return Keeper::Clock::now();
+    if (napping_) return Clock::now();
     return deadline_ ? std::min(wait.again, *deadline_) : wait.again;
   }
 
   BasicLock& lock_;
-  const std::optional<Time> deadline_;
-  Done done_;  // empty once it was called
-  const bool held_already_;
+  const std::optional<Clock::time_point> deadline_;
+  Done done_;
+  bool held_;
+  std::exception_ptr trouble_;
   std::optional<BasicLock::Wait> wait_;
   bool napping_ = false;
-  std::atomic<bool> cancelled_{false};
 };
 
-AsyncAcquire::AsyncAcquire(BasicLock& lock, std::optional<Time> deadline, Done done)
-    : task_(std::make_shared<Task>(lock, deadline, std::move(done))) {}
-
+AsyncAcquire::AsyncAcquire(BasicLock& lock, std::optional<std::chrono::nanoseconds> limit,
+                           Done done)
+    : AsyncOperation([&] {
+        auto task = std::make_shared<AcquireTask>(lock, limit, std::move(done));
+        task->arrange_wakes();
+        return task;
+      }()) {}
 AsyncAcquire::~AsyncAcquire() = default;
 
-void AsyncAcquire::start() { task_->start(); }
-void AsyncAcquire::cancel() noexcept { task_->cancel(); }
+class AsyncRelease::ReleaseTask final : public AsyncOperation::Task {
+ public:
+  ReleaseTask(BasicLock& lock, Done done)
+      : Task(lock.spec_->server.acquiring()), lock_(lock), done_(std::move(done)) {}
 
-void in_background(std::function<void()> what) {
-  schedule_now(std::make_shared<Once>(std::move(what)));
-}
+ private:
+  std::optional<Clock::time_point> step() override {
+    try {
+      outcome_ = lock_.release();
+    } catch (...) {
+      trouble_ = std::current_exception();
+    }
+    return std::nullopt;
+  }
+  void finish() override { std::exchange(done_, nullptr)(trouble_, outcome_); }
+  void give_up() noexcept override { done_ = nullptr; }
+
+  BasicLock& lock_;
+  Done done_;
+  std::exception_ptr trouble_;
+  Release outcome_ = Release::unavailable;
+};
+
+AsyncRelease::AsyncRelease(BasicLock& lock, Done done)
+    : AsyncOperation(std::make_shared<ReleaseTask>(lock, std::move(done))) {}
+AsyncRelease::~AsyncRelease() = default;
 
 }  // namespace memcachedlock::detail

@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <limits>
+#include <system_error>
 #include <utility>
 
 #include "departure.hpp"
@@ -29,15 +32,9 @@ Clock::duration drift_of(milliseconds lease) { return lease / 500 + milliseconds
 
 }  // namespace
 
-Candidate::Candidate(const std::shared_ptr<Backend>& backend, const Key& key,
-                     const LockOptions& options, OwnerId owner, LockType type)
-    : backend_(backend),
-      key_(key),
-      options_(options),
+Candidate::Candidate(SharedSpec spec, OwnerId owner)
+    : spec_(std::move(spec)),
       owner_(std::move(owner)),
-      type_(type),
-      server_(backend->server_of(key)),
-      recent_(Recent::of(key)),
       place_(here()),
       token_(next_token()),
       stamp_(next_stamp()) {}
@@ -45,9 +42,9 @@ Candidate::Candidate(const std::shared_ptr<Backend>& backend, const Key& key,
 Candidate::~Candidate() {
   if (!queued_) return;
   try {
-    take_out(server_, key_, token_, server_.read_lock(key_));
+    take_out(spec_->server, spec_->key, token_, spec_->server.read_lock(spec_->key));
   } catch (const Error&) {
-    take_out_later(backend_, key_, token_, options_.timeout);
+    take_out_later(spec_, token_);
   }
 }
 
@@ -64,16 +61,16 @@ void Candidate::take_place(std::string token) {
 Record Candidate::own_record(const Record& before, const std::string& token) const {
   Record record = before;
   record.reserved = false;
-  record.lease = options_.timeout;
+  record.lease = spec_->options.timeout;
   record.stamp = stamp_;
-  record.fence = 0;
+  record.fence = {};
   record.owner = owner_.word();
   record.members.clear();
   record.add(token, place_);
   record.since = {};
   record.date();
   // Who has not held it yet passes on what others have found.
-  const auto hold = recent_.hold();
+  const auto hold = spec_->recent.hold();
   if (hold.usual.count() != 0) record.hold = hold;
   record.remove_waiter(token_);
   return record;
@@ -87,83 +84,116 @@ Record Candidate::offer(const Record& before, const Handed& handed) const {
 
 View Candidate::add() {
   queued_ = false;
-  may_have_landed_ = true;
   sent_ = own_record({}, token_);
-  sent_text_ = sent_->encode();
-  return server_.add_and_read(key_, sent_text_, lifetime(*sent_, options_.fair));
+  const LockOptions& options = spec_->options;
+  return spec_->server.add_and_read(spec_->key, *sent_,
+                                    {token_, options.timeout, lifetime(*sent_, options.fair)},
+                                    may_have_landed_);
 }
 
 View Candidate::enter_queue() {
-  may_have_landed_ = true;
-  return server_.append_and_read(key_, Record::waiter_word(token_, place_));
+  return spec_->server.append_and_read(spec_->key, Record::waiter_word(token_, place_),
+                                       may_have_landed_);
+}
+
+View Candidate::write(Record record, const Cas& cas) {
+  sent_ = std::move(record);
+  const LockOptions& options = spec_->options;
+  return spec_->server.cas_and_read(spec_->key, *sent_,
+                                    {token_, options.timeout, lifetime(*sent_, options.fair)}, cas,
+                                    may_have_landed_);
 }
 
 View Candidate::write_own(const Record& before, const Cas& cas) {
   stamp_ = next_stamp();
-  may_have_landed_ = true;
-  const Record record = own_record(before, token_);
-  return server_.cas_and_read(key_, record.encode(), lifetime(record, options_.fair), cas);
+  return write(own_record(before, token_), cas);
 }
 
 /// The same owner in another process has it: join it, or take its reservation.
-View Candidate::join(const Record& before, const Cas& cas) {
+View Candidate::join(const Record& before, const View& view) {
+  const Cas& cas = view.lock->cas;
   Record joined = before;
   if (joined.reserved) joined.members.clear();
   joined.reserved = false;
-  joined.lease = std::max(joined.lease, options_.timeout);
-  joined.fence = joined.fence != 0 ? joined.fence : cas.id;
+  joined.lease = std::max(joined.lease, spec_->options.timeout);
+  // All members have the first one's token, whatever becomes of the epoch meanwhile.
+  if (!joined.fence) joined.fence = {epoch_of(view), cas.id};
   joined.stamp = stamp_ = next_stamp();
   joined.add(token_, place_);
   joined.date();
   joined.remove_waiter(token_);
-  may_have_landed_ = true;
-  return server_.cas_and_read(key_, joined.encode(), lifetime(joined, options_.fair), cas);
+  return write(std::move(joined), cas);
 }
 
-/// A lease that has run out by our clock, counted from when we first saw it, has by its holder's.
-View Candidate::evict(const Record& before, const Cas& cas) {
-  if (before.waiters.empty() || before.place_of(token_) == 0U) return write_own(before, cas);
-  Record next = before;
-  next.grant(grace);
-  next.stamp = next_stamp();
-  return server_.cas_and_read(key_, next.encode(), lifetime(next, true), cas);
+View Candidate::evict(Record rest, const Cas& cas) {
+  rest.stamp = next_stamp();
+  Term term;
+  if (rest.members.empty()) {
+    if (rest.waiters.empty() || rest.place_of(token_) == 0U) return write_own(rest, cas);
+    rest.grant(grace);
+    term.lease = grace;
+  }
+  sent_ = std::move(rest);
+  if (term.lease.count() != 0) term.holder = sent_->members.front().token();
+  term.item = lifetime(*sent_, true);
+  bool stored = false;  // nothing of ours
+  return spec_->server.cas_and_read(spec_->key, *sent_, term, cas, stored);
 }
 
-bool Candidate::is_stuck(const Record& found) {
+/// By the end that each has put there, if the server's clock shows it when it is asked now: it does
+/// not run faster than the holder's, which began to count before. Or by a lease that has run out by
+/// our clock, counted from when we first saw it.
+std::optional<Record> Candidate::without_dead(const Record& found) {
   const auto now = Clock::now();
+  Record rest = found;
   if (found.stamp != seen_stamp_) {
     seen_stamp_ = found.stamp;
     seen_at_ = now;
-    return false;
+  } else if (now >= seen_at_ + found.lease + drift_of(found.lease)) {
+    rest.members.clear();
+    return rest;
   }
-  return now >= seen_at_ + found.lease + drift_of(found.lease);
+  const auto first_end = std::min_element(
+      found.members.begin(), found.members.end(), [](const Member& one, const Member& other) {
+        return (one.end != 0 ? one.end : std::numeric_limits<std::int64_t>::max()) <
+               (other.end != 0 ? other.end : std::numeric_limits<std::int64_t>::max());
+      });
+  if (first_end->end == 0 || !spec_->server.seems_past(first_end->end)) return std::nullopt;
+  const std::int64_t time = spec_->server.time(spec_->key);
+  if (!found.has_dead(time)) return std::nullopt;
+  rest.remove_dead(time);
+  return rest;
 }
 
 bool Candidate::is_starving() const {
   if (!contended_) return false;
-  const Clock::duration turns = turns_until_starving * recent_.hold().usual;
+  const Clock::duration turns = turns_until_starving * spec_->recent.hold().usual;
   return Clock::now() - contended_since_ >= std::max<Clock::duration>(turns, shortest_starving);
 }
 
 Candidate::Attempt Candidate::ask(bool may_queue, bool lined_up) {
-  may_queue_ = may_queue && (options_.fair || is_starving());
+  const LockOptions& options = spec_->options;
+  Server& server = spec_->server;
+  may_queue_ = may_queue && (options.fair || is_starving());
   lined_up_ = lined_up;
-  const Admission before = server_.prepare(key_, options_.timeout, options_.restart_guard);
+  if (options.renew) Tenure::prepare_renewal(*spec_);
+  const Admission before = server.prepare(spec_->key, options.timeout, options.restart_guard);
   if (!before.open) return Guarded{before.retry_at};
   try {
     const auto started = Clock::now();
-    const bool at_once = may_queue_ && options_.fair && !queued_ && recent_.contended();
+    const bool at_once = may_queue_ && options.fair && !queued_ && spec_->recent.contended();
     // Who asks again only looks, as that costs least.
-    if (queued_ || (contended_ && !at_once)) return judge(server_.read_lock(key_), started);
+    if (queued_ || (contended_ && !at_once)) return judge(server.read_lock(spec_->key), started);
     return judge(at_once ? enter_queue() : add(), started);
   } catch (const Error&) {
-    if (may_have_landed_ || queued_) take_out_later(backend_, key_, token_, options_.timeout);
+    if (may_have_landed_ || queued_) take_out_later(spec_, token_);
     queued_ = false;
     throw;
   }
 }
 
 Candidate::Attempt Candidate::receive(Handed handed) {
+  handed.view.as_sent = false;  // another thread has sent it
   token_ = std::move(handed.token);
   stamp_ = std::move(handed.stamp);
   cohort_ = handed.cohort;
@@ -172,13 +202,16 @@ Candidate::Attempt Candidate::receive(Handed handed) {
   try {
     return judge(std::move(handed.view), handed.started);
   } catch (const Error&) {
-    if (may_have_landed_) take_out_later(backend_, key_, token_, options_.timeout);
+    if (may_have_landed_) take_out_later(spec_, token_);
     throw;
   }
 }
 
 /// What to make of the record that came back; asks again where that is to be done at once.
 Candidate::Attempt Candidate::judge(View view, Clock::time_point started) {
+  const Key& key = spec_->key;
+  Server& server = spec_->server;
+  const LockOptions& options = spec_->options;
   int added = 0;
   for (int tries = 0; tries < most_patient_tries; ++tries) {
     if (!view.lock) {  // freed between our two commands, or the server keeps nothing
@@ -186,28 +219,27 @@ Candidate::Attempt Candidate::judge(View view, Clock::time_point started) {
         throw ServerError(
             fmt::format(
                 "{} does not keep what it is given: is its memory full (-M)? Give it more (-m)",
-                server_.name()),
-            key_.text(), server_.name());
+                server.name()),
+            key.text(), server.name());
       }
       started = Clock::now();
       view = add();
       continue;
     }
     // Nearly always it is what we have just sent.
-    std::optional<Record> found = sent_ && view.lock->value == sent_text_
-                                      ? std::exchange(sent_, std::nullopt)
-                                      : Record::parse(view.lock->value);
+    std::optional<Record> found =
+        view.as_sent ? std::exchange(sent_, std::nullopt) : Record::parse(view.lock->value);
     if (!found) {
       may_have_landed_ = queued_ = false;
-      reject_item(key_, server_);
+      reject_item(key, server);
     }
-    if (found->stamp != stamp_) recent_.learn(found->hold);  // else it is from there
+    if (found->stamp != stamp_) spec_->recent.learn(found->hold);  // else it is from there
     const bool shared = owner_.is_named() && found->owner == owner_.word();
     if (found->has(token_)) {
       // What was granted is confirmed by a record of our own, which must be what is there; but in
       // one of a named owner others write too.
       const bool granted = found->stamp != stamp_ && !shared;
-      const bool fence_unknown = shared && found->fence == 0;
+      const bool fence_unknown = shared && !found->fence;
       if (!granted && !fence_unknown) return settle(view, std::move(*found), started);
       started = Clock::now();
       if (granted) {
@@ -215,35 +247,39 @@ Candidate::Attempt Candidate::judge(View view, Clock::time_point started) {
       } else {
         // Who joins must know the token, which the id of the item is not once others queue.
         Record known = *found;
-        known.fence = view.lock->cas.id;
+        known.fence = {epoch_of(view), view.lock->cas.id};
         known.stamp = stamp_ = next_stamp();
-        view = server_.cas_and_read(key_, known.encode(), lifetime(known, options_.fair),
-                                    view.lock->cas);
+        view = write(std::move(known), view.lock->cas);
       }
       continue;
     }
     if (shared) {
       started = Clock::now();
-      view = join(*found, view.lock->cas);
+      if (found->fence || view.asked_epoch) {
+        view = join(*found, view);
+      } else {
+        view = server.read(key);
+      }
       continue;
     }
     const auto place = found->place_of(token_);
     queued_ = place.has_value();
-    if (is_stuck(*found)) {
+    if (auto rest = without_dead(*found)) {
       started = Clock::now();
-      view = evict(*found, view.lock->cas);
+      view = evict(*std::move(rest), view.lock->cas);
       continue;
     }
-    const bool local = lined_up_ && is_of_this_process(found->members.front()) && !found->reserved;
-    if (found->waiters.size() < most_waiters) recent_.note_contention();
-    const std::size_t room = options_.fair ? most_waiters : most_starving;
+    const bool local =
+        lined_up_ && is_of_this_process(found->members.front().word) && !found->reserved;
+    if (found->waiters.size() < most_waiters) spec_->recent.note_contention();
+    const std::size_t room = options.fair ? most_waiters : most_starving;
     if (may_queue_ && !queued_ && !local && found->waiters.size() < room) {
       view = enter_queue();
       continue;
     }
     if (!queued_) may_have_landed_ = false;
     if (!std::exchange(contended_, true)) contended_since_ = started;
-    return Contended{{.holder = found->members.front(),
+    return Contended{{.holder = found->members.front().word,
                       .confirmed = found->since.count() != 0,
                       .hold = found->hold,
                       .round_trip = Clock::now() - started,
@@ -253,17 +289,22 @@ Candidate::Attempt Candidate::judge(View view, Clock::time_point started) {
   }
   throw ServerError(
       fmt::format("others change \"{}\" at {} all the time: fewer should share its owner",
-                  key_.text(), server_.name()),
-      key_.text(), server_.name());
+                  key.text(), server.name()),
+      key.text(), server.name());
+}
+
+std::uint64_t Candidate::epoch_of(const View& view) {
+  return spec_->server.admit(spec_->key, view, spec_->options.timeout, RestartGuard::off).epoch;
 }
 
 Candidate::Attempt Candidate::settle(const View& view, Record found, Clock::time_point started) {
   queued_ = false;
   if (cohort_.passes == 0) cohort_.since = started;
-  const Admission now = server_.admit(key_, view.epoch, options_.timeout, options_.restart_guard);
-  auto tenure =
-      std::make_shared<Tenure>(backend_, server_, key_, options_, owner_, type_, std::move(found),
-                               token_, *view.lock, now.epoch, started, cohort_);
+  const LockOptions& options = spec_->options;
+  const Admission now =
+      spec_->server.admit(spec_->key, view, options.timeout, options.restart_guard);
+  auto tenure = std::make_shared<Tenure>(spec_, owner_, std::move(found), token_, *view.lock,
+                                         now.epoch, started, cohort_);
   may_have_landed_ = false;
   if (!now.open || !tenure->owns()) {  // or the answer came when the lease had run out
     tenure->withdraw();
@@ -271,7 +312,14 @@ Candidate::Attempt Candidate::settle(const View& view, Record found, Clock::time
     if (!now.open) return Guarded{now.retry_at};
     return Contended{};
   }
-  if (options_.renew) tenure->start_renewal();
+  if (options.renew) {
+    try {
+      tenure->start_renewal();
+    } catch (const std::system_error& error) {
+      tenure->withdraw();
+      Tenure::raise_no_thread(*spec_, error);
+    }
+  }
   succeeded_ = true;
   return tenure;
 }

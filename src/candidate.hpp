@@ -7,8 +7,7 @@
 #include <string>
 #include <variant>
 
-#include "backend.hpp"
-#include "memcachedlock/key.hpp"
+#include "lock_spec.hpp"
 #include "memcachedlock/options.hpp"
 #include "pace.hpp"
 #include "record.hpp"
@@ -25,7 +24,7 @@ struct Handed {
   Cohort cohort;
 };
 
-/// Used by one thread. Refers to what it is made with.
+/// Used by one thread; but a releasing one calls offer() while this one is claimed (LocalQueue).
 class Candidate {
  public:
   struct Contended {
@@ -36,8 +35,7 @@ class Candidate {
   };
   using Attempt = std::variant<std::shared_ptr<Tenure>, Contended, Guarded>;
 
-  Candidate(const std::shared_ptr<Backend>& backend, const Key& key, const LockOptions& options,
-            OwnerId owner, LockType type);
+  Candidate(SharedSpec spec, OwnerId owner);
   /// Leaves the queue.
   ~Candidate();
   Candidate(const Candidate&) = delete;
@@ -55,11 +53,7 @@ class Candidate {
   /// of its own: where the request is not answered, that is cleared away, and not what this one may
   /// get by itself meanwhile.
   [[nodiscard]] Record offer(const Record& before, const Handed& handed) const;
-  [[nodiscard]] const std::shared_ptr<Backend>& backend() const noexcept { return backend_; }
-  [[nodiscard]] Server& server() const noexcept { return server_; }
-  [[nodiscard]] const Key& key() const noexcept { return key_; }
-  [[nodiscard]] std::chrono::milliseconds lease() const noexcept { return options_.timeout; }
-  [[nodiscard]] bool fair() const noexcept { return options_.fair; }
+  [[nodiscard]] const SharedSpec& spec() const noexcept { return spec_; }
 
   [[nodiscard]] bool succeeded() const noexcept { return succeeded_; }
 
@@ -74,19 +68,19 @@ class Candidate {
   View enter_queue();
   /// The record with this one as its only holder.
   View write_own(const Record& before, const Cas& cas);
-  View join(const Record& before, const Cas& cas);
-  View evict(const Record& before, const Cas& cas);
+  View write(Record record, const Cas& cas);
+  View join(const Record& before, const View& view);
+  /// The number of the epoch in which this came back.
+  std::uint64_t epoch_of(const View& view);
+  /// Takes out those whose leases are over, which are all of its holders or some.
+  View evict(Record rest, const Cas& cas);
   [[nodiscard]] bool is_starving() const;
-  [[nodiscard]] bool is_stuck(const Record& found);
+  /// The record without those whose leases are over; nothing where all of them run.
+  [[nodiscard]] std::optional<Record> without_dead(const Record& found);
   [[nodiscard]] Record own_record(const Record& before, const std::string& token) const;
 
-  const std::shared_ptr<Backend>& backend_;
-  const Key& key_;
-  const LockOptions& options_;
+  const SharedSpec spec_;
   const OwnerId owner_;
-  const LockType type_;
-  Server& server_;
-  Recent& recent_;
   const std::string place_;  // of the thread that asks
   std::string token_;
   std::string stamp_;
@@ -99,10 +93,8 @@ class Candidate {
   bool succeeded_ = false;
   Cohort cohort_;
 
-  std::optional<Record> sent_;  // by add()
-  std::string sent_text_;
-
-  std::string seen_stamp_;  // of the record as it was first seen
+  std::optional<Record> sent_;  // by the last request that wrote a record
+  std::string seen_stamp_;      // of the record as it was first seen
   Clock::time_point seen_at_{};
 };
 

@@ -10,6 +10,8 @@
 #include <ctime>
 #include <system_error>
 
+#include "raw_socket.hpp"
+
 namespace memcachedlock::detail {
 
 namespace {
@@ -59,31 +61,30 @@ class Result {
 void Connection::Free::operator()(memcached_st* handle) const noexcept { memcached_free(handle); }
 
 Connection::Connection(const ServerAddress& server, const ClientOptions& options)
-    : handle_(memcached_create(nullptr)),
+    : server_(server),
+      options_(options),
+      handle_(memcached_create(nullptr)),
       number_(next_number()),
       limit_(options.operation_timeout),
-      connect_limit_(options.connect_timeout),
       log_in_(!options.sasl_user.empty()) {
   memcached_st* handle = handle_.get();
   if (handle == nullptr) throw std::bad_alloc();
   set(handle, MEMCACHED_BEHAVIOR_BINARY_PROTOCOL, options.protocol == Protocol::binary ? 1 : 0);
   set(handle, MEMCACHED_BEHAVIOR_SUPPORT_CAS, 1);
   set(handle, MEMCACHED_BEHAVIOR_TCP_NODELAY, 1);
+  // Firewalls forget what was silent for some minutes.
   set(handle, MEMCACHED_BEHAVIOR_TCP_KEEPALIVE, 1);
+  set(handle, MEMCACHED_BEHAVIOR_TCP_KEEPIDLE, 30);
   set(handle, MEMCACHED_BEHAVIOR_CONNECT_TIMEOUT,
       static_cast<std::uint64_t>(options.connect_timeout.count()));
-  set(handle, MEMCACHED_BEHAVIOR_POLL_TIMEOUT,
-      static_cast<std::uint64_t>(options.operation_timeout.count()));
+  set(handle, MEMCACHED_BEHAVIOR_POLL_TIMEOUT, static_cast<std::uint64_t>(limit_.count()));
   if (!options.sasl_user.empty()) {
     memcached_set_sasl_auth_data(handle, options.sasl_user.c_str(), options.sasl_password.c_str());
   }
-  const auto code = server.is_unix_socket()
-                        ? memcached_server_add_unix_socket(handle, server.host.c_str())
-                        : memcached_server_add(handle, server.host.c_str(), server.port);
-  if (memcached_failed(code)) fail(code);
 }
 
 void Connection::begin(std::chrono::milliseconds limit) {
+  if (!has_server_) find_server();
   asked_ = Clock::now();
   set_limit(limit);
   if (!log_in_) return;
@@ -92,6 +93,19 @@ void Connection::begin(std::chrono::milliseconds limit) {
     fail(memcached_last_error(handle_.get()));
   }
   log_in_ = false;
+}
+
+/// libmemcached would look a name up itself, without a limit.
+void Connection::find_server() {
+  const auto code =
+      server_.is_unix_socket()
+          ? memcached_server_add_unix_socket(handle_.get(), server_.host.c_str())
+          : memcached_server_add(
+                handle_.get(),
+                reachable_address(server_.host, server_.port, options_.connect_timeout).c_str(),
+                server_.port);
+  if (memcached_failed(code)) fail(code);
+  has_server_ = true;
 }
 
 void Connection::end() noexcept {
@@ -112,8 +126,6 @@ void Connection::set_limit(std::chrono::milliseconds limit) {
   if (limit == limit_) return;
   limit_ = limit;
   set(handle_.get(), MEMCACHED_BEHAVIOR_POLL_TIMEOUT, static_cast<std::uint64_t>(limit.count()));
-  set(handle_.get(), MEMCACHED_BEHAVIOR_CONNECT_TIMEOUT,
-      static_cast<std::uint64_t>(std::min(limit, connect_limit_).count()));
 }
 
 void Connection::fail(int code_number) {
@@ -166,25 +178,28 @@ ClockReading Connection::read_clock() {
   ClockReading reading;
   reading.asked = Clock::now();
   const Statistics all = statistics("");
+  reading.answered = Clock::now();
   const auto number = [&](const char* name) {
     const auto found = all.find(name);
     const std::string_view text = found != all.end() ? std::string_view(found->second) : "";
     std::int64_t result = 0;
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), result);
     if (text.empty() || error != std::errc{} || end != text.data() + text.size()) {
-      throw Failure(Failure::Kind::refused, "`stats` does not tell its time, uptime and pid");
+      throw Failure(Failure::Kind::refused,
+                    "`stats` does not tell its time, uptime, pid and cmd_flush");
     }
     return result;
   };
   reading.time = number("time");
   reading.uptime = number("uptime");
   reading.pid = number("pid");
+  reading.flushes = number("cmd_flush");
   if (reading.time - reading.uptime <= in_the_past) {
     throw Failure(Failure::Kind::refused,
                   "it was started with a clock in January 1970, so it would not free what is "
                   "released; set the clock and start it again");
   }
-  has_read_clock_ = true;
+  start_number_ = reading.start_number();
   return reading;
 }
 
@@ -192,6 +207,8 @@ View Connection::read(std::string_view key) { return read(key, key); }
 
 View Connection::read(std::string_view key, std::string_view epoch_key) {
   View view;
+  view.start = start_number_;
+  view.asked_epoch = key != epoch_key;
   const auto place = [&](std::string_view name) -> std::optional<Item>* {
     if (name == key) return &view.lock;
     return name == epoch_key ? &view.epoch : nullptr;
@@ -244,6 +261,10 @@ void Connection::fetch(std::span<const std::string_view> keys, const Place& plac
     item->emplace(Item{std::string(memcached_result_value(found), memcached_result_length(found)),
                        {memcached_result_cas(found), number_, asked_}});
   }
+  // The binary protocol says NOTFOUND at the end, also of an answer that was cut off.
+  if (code == MEMCACHED_NOTFOUND || code == MEMCACHED_END) {
+    if (const auto last = memcached_last_error(handle); memcached_failed(last)) code = last;
+  }
   if (code != MEMCACHED_SUCCESS && code != MEMCACHED_END && code != MEMCACHED_NOTFOUND) {
     fail(code);
   }
@@ -289,7 +310,9 @@ View Connection::add_and_read(std::string_view key, std::string_view epoch_key,
         memcached_add(handle, key.data(), key.size(), value.data(), value.size(), expiry, 0);
     if (memcached_failed(code)) fail(code);
   }
-  return read(key, epoch_key);
+  View view = read(key, epoch_key);
+  view.as_sent = view.lock && view.lock->value == value;
+  return view;
 }
 
 View Connection::cas_and_read(std::string_view key, std::string_view epoch_key,
@@ -301,7 +324,9 @@ View Connection::cas_and_read(std::string_view key, std::string_view epoch_key,
                                     expiry, 0, cas.id);
     if (memcached_failed(code)) fail(code);
   }
-  return read(key, epoch_key);
+  View view = read(key, epoch_key);
+  view.as_sent = view.lock && view.lock->value == value;
+  return view;
 }
 
 View Connection::append_and_read(std::string_view key, std::string_view text) {

@@ -10,19 +10,18 @@
 #include <memory>
 #include <optional>
 #include <span>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "clock.hpp"
+#include "failure.hpp"
 #include "memcachedlock/client.hpp"
 #include "server_clock.hpp"
 
 struct memcached_st;
 
 namespace memcachedlock::detail {
-
-using Clock = std::chrono::steady_clock;
 
 /// A CAS id, and how it was learned. A server that restarts counts from 1 again, so the id may by
 /// then be another holder's: it is good only on a connection that is older than the question.
@@ -44,28 +43,23 @@ struct Item {
 struct View {
   std::optional<Item> lock;
   std::optional<Item> epoch;
+  std::uint64_t start = 0;   ///< ClockReading::start_number() of the server; 0: not read yet
+  bool asked_epoch = false;  ///< `epoch` is missing because there is none
+  bool as_sent = false;      ///< `lock` is what this request has sent
 };
 
-/// What a compare-and-swap came to.
-enum class Swap { done, changed, absent };
-
-/// A request that failed. The connection must not be used again: a late reply may still come.
-struct Failure : std::runtime_error {
-  enum class Kind {
-    timeout,       // no answer within the limit
-    disconnected,  // refused, unknown host, closed
-    refused        // answered, but not as memcached should
-  };
-  Failure(Kind what_kind, const std::string& what) : std::runtime_error(what), kind(what_kind) {}
-  Kind kind;
-};
+/// What a compare-and-swap came to. Unknown: an earlier sending of it was not answered, and what is
+/// there now does not tell whether it was done.
+enum class Swap { done, changed, absent, unknown };
 
 /// Used by one thread at a time.
 class Connection {
  public:
+  /// Asks nothing. Refers to both.
   Connection(const ServerAddress& server, const ClientOptions& options);
 
-  /// Before each request: the longest wait of each of its steps.
+  /// Before each request: the longest wait of each of its steps. The first looks up the host, logs
+  /// in, and connects within ClientOptions::connect_timeout.
   void begin(std::chrono::milliseconds limit);
   /// After each request that was answered.
   void end() noexcept;
@@ -77,7 +71,9 @@ class Connection {
   Statistics statistics(const char* which);
   /// What the server's clock shows. Also sets whether it was ever asked over this connection.
   ClockReading read_clock();
-  [[nodiscard]] bool has_read_clock() const noexcept { return has_read_clock_; }
+  [[nodiscard]] bool has_read_clock() const noexcept { return start_number_ != 0; }
+  /// Of the server at the other end; 0 where its clock was not read.
+  [[nodiscard]] std::uint64_t start_number() const noexcept { return start_number_; }
   /// `add` without a reply, then `gets` of both keys: the server runs them in this order, so the
   /// value that comes back tells who holds the lock, and with which CAS id.
   View add_and_read(std::string_view key, std::string_view epoch_key, std::string_view value,
@@ -113,19 +109,22 @@ class Connection {
     void operator()(memcached_st* handle) const noexcept;
   };
   void set_limit(std::chrono::milliseconds limit);
+  void find_server();
   /// `gets` of at most `most_keys`; `place(name)` tells where to put what was found, or null.
   template <class Place>
   void fetch(std::span<const std::string_view> keys, const Place& place);
   [[noreturn]] void fail(int code);
 
+  const ServerAddress& server_;
+  const ClientOptions& options_;
   std::unique_ptr<memcached_st, Free> handle_;
   const std::uint64_t number_;
   Clock::time_point asked_{};
   Clock::time_point open_since_ = Clock::time_point::max();  // at the latest
   std::chrono::milliseconds limit_;
-  std::chrono::milliseconds connect_limit_;
+  bool has_server_ = false;
   bool log_in_;
-  bool has_read_clock_ = false;
+  std::uint64_t start_number_ = 0;
 };
 
 }  // namespace memcachedlock::detail

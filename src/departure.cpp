@@ -1,8 +1,11 @@
 #include "departure.hpp"
 
 #include <algorithm>
+#include <list>
 #include <optional>
+#include <unordered_map>
 #include <utility>
+#include <vector>
 
 #include "keeper.hpp"
 #include "local_queue.hpp"
@@ -16,58 +19,129 @@ namespace {
 
 using std::chrono::milliseconds;
 
-class Departure final : public Keeper::Task {
+/// What is to be removed from one server. Kept by the background thread while there is any.
+class Removals final : public Keeper::Task {
  public:
-  Departure(std::shared_ptr<Backend> backend, Key key, std::string token, milliseconds lease,
-            Arrival arrival)
-      : backend_(std::move(backend)),
-        key_(std::move(key)),
-        token_(std::move(token)),
-        arrival_(arrival),
-        until_(Clock::now() + 2 * lease + grace + ServerClock::longest_rounding +
-               backend_->options().operation_timeout) {}
-
-  std::optional<Keeper::Times> on_time(milliseconds limit) override {
-    Server& server = backend_->server_of(key_);
-    try {
-      if (Clock::now() >= server.resting_until()) {
-        const auto view = server.read(key_, limit);
-        const auto outcome = take_out(server, key_, token_, view);
-        const bool done =
-            outcome == Release::released || (!outcome && arrival_ == Arrival::certain);
-        // To whom it looked like a holder of this process, who would wake him. An earlier try that
-        // was not answered may have done it.
-        if (done || std::exchange(unanswered_, false)) LocalQueue::wake(server, key_);
-        if (done) return std::nullopt;
-      }
-    } catch (const Error&) {
-      unanswered_ = true;
-      server.rest(Clock::now() + rest_time);
-    }
-    pause_ = std::min(pause_ * 2, milliseconds(1'000));
-    const auto next = Clock::now() + pause_;
-    return next < until_ ? std::optional(Keeper::Times{next, until_}) : std::nullopt;
-  }
-
   static constexpr milliseconds first_pause{25};
 
+  /// False when this one has ended: the caller makes another.
+  bool add(const SharedSpec& spec, const std::string& token, Arrival arrival) {
+    const auto now = Clock::now();
+    const MutexLock lock(mutex_);
+    if (ended_) return false;
+    constexpr std::size_t most = 10'000;
+    if (entries_.size() >= most) entries_.pop_front();
+    entries_.push_back({spec, token, arrival,
+                        now + 2 * spec->options.timeout + grace + ServerClock::longest_rounding +
+                            spec->backend->options().operation_timeout});
+    pause_ = first_pause;
+    return true;
+  }
+
+  std::optional<Keeper::Times> on_time(milliseconds limit) override {
+    const auto end = Clock::now() + limit;
+    std::list<Entry> open;
+    {
+      const MutexLock lock(mutex_);
+      open.swap(entries_);
+    }
+    if (open.empty()) return std::nullopt;
+    Server& server = open.front().spec->server;  // all are of one
+    const SharedSpec alive = open.front().spec;
+    try {
+      if (Clock::now() >= server.resting_until()) {
+        for (auto at = open.begin(); at != open.end() && Clock::now() < end;) {
+          at = remove_some(server, open, at, end);
+        }
+      }
+    } catch (const Error&) {
+      for (Entry& entry : open) entry.unanswered = true;
+      server.rest(Clock::now() + rest_time);
+    }
+    const MutexLock lock(mutex_);
+    const auto now = Clock::now();
+    open.remove_if([&](const Entry& entry) { return entry.done || now >= entry.until; });
+    entries_.splice(entries_.begin(), open);
+    ended_ = entries_.empty();
+    if (ended_) return std::nullopt;
+    const auto next = now + pause_;
+    pause_ = std::min(pause_ * 2, milliseconds(1'000));
+    return Keeper::Times{next, next + spec_timeout()};
+  }
+
  private:
-  const std::shared_ptr<Backend> backend_;
-  const Key key_;
-  const std::string token_;
-  const Arrival arrival_;
-  const Clock::time_point until_;
-  milliseconds pause_ = first_pause;
-  bool unanswered_ = false;
+  struct Entry {
+    SharedSpec spec;
+    std::string token;
+    Arrival arrival;
+    Clock::time_point until;
+    bool done = false;
+    bool unanswered = false;
+  };
+  using Place = std::list<Entry>::iterator;
+
+  [[nodiscard]] milliseconds spec_timeout() const MCL_REQUIRES(mutex_) {
+    return entries_.front().spec->options.timeout;
+  }
+
+  /// Those from `first` on whose keys fit into one request. The first that is left.
+  static Place remove_some(Server& server, std::list<Entry>& all, Place first,
+                           Clock::time_point end) {
+    std::vector<Key> keys;
+    std::unordered_map<std::string_view, std::size_t> places;
+    Place last = first;
+    for (; last != all.end(); ++last) {
+      const Key& key = last->spec->key;
+      if (places.contains(key.item())) continue;
+      if (keys.size() + 1 == Connection::most_keys) break;
+      places.emplace(key.item(), keys.size());
+      keys.push_back(key);
+    }
+    const auto left = std::chrono::ceil<milliseconds>(end - Clock::now());
+    const std::vector<View> views = server.read_all(keys, std::max(left, milliseconds(1)));
+    for (Place at = first; at != last; ++at) {
+      remove(server, *at, views[places.at(at->spec->key.item())]);
+    }
+    return last;
+  }
+
+  static void remove(Server& server, Entry& entry, const View& view) {
+    const Key& key = entry.spec->key;
+    const auto outcome = take_out(server, key, entry.token, view);
+    entry.done = outcome == Release::released || (!outcome && entry.arrival == Arrival::certain);
+    // To whom it looked like a holder of this process, who would wake him. An earlier try that was
+    // not answered may have done it.
+    if (entry.done || std::exchange(entry.unanswered, false)) LocalQueue::wake(server, key);
+  }
+
+  Mutex mutex_;
+  std::list<Entry> entries_ MCL_GUARDED_BY(mutex_);
+  milliseconds pause_ MCL_GUARDED_BY(mutex_) = first_pause;
+  bool ended_ MCL_GUARDED_BY(mutex_) = false;
 };
 
-/// Whether `found` is what became of `written`: held by one of those to whom it was left.
-bool follows(const Record& found, const Record& written) {
-  return std::any_of(found.members.begin(), found.members.end(), [&](const std::string& member) {
-    return std::find(written.members.begin(), written.members.end(), member) !=
-           written.members.end();
-  });
-}
+/// The removals that are under way, by server. Those of one client's server are kept apart from
+/// another's, as its connections are.
+struct AllRemovals {
+  Mutex mutex;
+  std::unordered_map<const Server*, std::weak_ptr<Removals>> by_server MCL_GUARDED_BY(mutex);
+
+  static AllRemovals& instance() {
+    static auto& all = *new PerProcess<AllRemovals>;  // locks may outlive static storage
+    return all.get();
+  }
+  std::shared_ptr<Removals> add(const SharedSpec& spec, const std::string& token, Arrival arrival) {
+    const MutexLock lock(mutex);
+    std::erase_if(by_server, [](const auto& entry) { return entry.second.expired(); });
+    std::weak_ptr<Removals>& known = by_server[&spec->server];
+    auto removals = known.lock();
+    if (removals && removals->add(spec, token, arrival)) return removals;
+    removals = std::make_shared<Removals>();
+    known = removals;
+    removals->add(spec, token, arrival);
+    return removals;
+  }
+};
 
 }  // namespace
 
@@ -77,43 +151,47 @@ milliseconds lifetime(const Record& record, bool fair) {
 
 TakenOut take_out(Server& server, const Key& key, const std::string& token, Record record, Cas cas,
                   Belief belief) {
-  Record next;  // what the last attempt wrote, if it did
+  const Cas before = cas;
+  bool maybe_done = false;
   bool others_wrote = false;
   for (int tries = 0; tries < most_patient_tries; ++tries) {
     if (tries != 0 || belief == Belief::likely_outdated) {
-      const auto item = server.read_lock(key).lock;
-      auto found = record_in(item);
+      const View view = maybe_done ? server.read(key) : server.read_lock(key);
+      auto found = record_in(view.lock);
       if (!found || !found->includes(token)) {
-        // It may have been done by a request that was not answered, and then sent again. Nobody
-        // takes a holder out within its lease, so what follows ours was left by us.
-        const bool done = found && follows(*found, next);
+        // Nobody takes a holder out within its lease, so where the server has kept its memory an
+        // unanswered request of ours has done it.
+        const bool done = maybe_done && server.is_since(view, before.asked);
         return {done ? Release::released : Release::lost, others_wrote};
       }
-      others_wrote = others_wrote || item->cas.id != cas.id;
+      others_wrote = others_wrote || view.lock->cas.id != cas.id;
       record = *std::move(found);
-      cas = item->cas;
+      cas = view.lock->cas;
     }
     Swap swap{};
     if (record.has(token) && record.members.size() == 1 && record.waiters.empty()) {
-      next = {};
       swap = server.remove_if(key, cas);
     } else {
-      next = record;
+      Record next = record;
+      Term term;
       if (!record.has(token)) {
         next.remove_waiter(token);  // and the holder's stamp stays: it has not written
       } else if (record.members.size() > 1) {
         next.remove(token);
-        if (next.fence == 0) next.fence = cas.id;
         next.stamp = next_stamp();
       } else {
         next.grant(grace);
         next.hold = Recent::of(key).hold();
         next.stamp = next_stamp();
+        term.holder = next.members.front().token();
+        term.lease = grace;
       }
-      swap = server.swap(key, next.encode(), lifetime(next, false), cas);
+      term.item = lifetime(next, false);
+      swap = server.swap(key, next, term, cas);
     }
     if (swap == Swap::done) return {Release::released, others_wrote};
     if (swap == Swap::absent) return {Release::lost, others_wrote};
+    maybe_done = maybe_done || swap == Swap::unknown;
   }
   return {Release::unavailable, others_wrote};
 }
@@ -125,11 +203,13 @@ std::optional<Release> take_out(Server& server, const Key& key, const std::strin
   return take_out(server, key, token, *std::move(record), view.lock->cas).outcome;
 }
 
-void take_out_later(const std::shared_ptr<Backend>& backend, const Key& key,
-                    const std::string& token, milliseconds lease, Arrival arrival) {
-  const auto now = Clock::now();
-  Keeper::instance().schedule(std::make_shared<Departure>(backend, key, token, lease, arrival),
-                              {now + Departure::first_pause, now + lease});
+void take_out_later(const SharedSpec& spec, const std::string& token, Arrival arrival) noexcept {
+  try {
+    const auto now = Clock::now();
+    spec->server.renewing().schedule(AllRemovals::instance().add(spec, token, arrival),
+                                     {now + Removals::first_pause, now + spec->options.timeout});
+  } catch (const std::exception&) {  // no thread, no memory: it expires by itself
+  }
 }
 
 }  // namespace memcachedlock::detail

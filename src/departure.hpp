@@ -6,8 +6,7 @@
 #include <optional>
 #include <string>
 
-#include "backend.hpp"
-#include "memcachedlock/key.hpp"
+#include "lock_spec.hpp"
 #include "memcachedlock/lease.hpp"
 #include "record.hpp"
 
@@ -48,9 +47,9 @@ std::optional<Release> take_out(Server& server, const Key& key, const std::strin
 enum class Arrival { certain, uncertain };
 
 /// The same in the background, for one who was not answered. Tries until the item's lifetime is
-/// certainly over.
-void take_out_later(const std::shared_ptr<Backend>& backend, const Key& key,
-                    const std::string& token, std::chrono::milliseconds lease,
-                    Arrival arrival = Arrival::uncertain);
+/// certainly over. Those of a server share their requests, and there are at most some thousand of
+/// them: the oldest are then left to expire by themselves, as all are where no thread can be made.
+void take_out_later(const SharedSpec& spec, const std::string& token,
+                    Arrival arrival = Arrival::uncertain) noexcept;
 
 }  // namespace memcachedlock::detail

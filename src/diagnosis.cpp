@@ -6,14 +6,12 @@
 
 #include "backend.hpp"
 #include "memcachedlock/error.hpp"
-#include "record.hpp"
 
 namespace memcachedlock {
 
 namespace {
 
 using detail::Clock;
-using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 std::uint64_t number(const detail::Statistics& statistics, const char* name) {
@@ -56,11 +54,10 @@ Diagnosis diagnose(const MemcachedClient& client, const ServerAddress& address, 
     const std::string& prefix = client.options().prefix;
     const auto general = server.statistics("");
     const auto settings = server.statistics("settings");
-    const auto now = std::chrono::floor<milliseconds>(std::chrono::system_clock::now());
+    const auto now = std::chrono::floor<seconds>(std::chrono::system_clock::now());
     result.version = text(general, "version");
     result.uptime = count(general, "uptime");
-    result.clock_offset =
-        count(general, "time") - std::chrono::floor<seconds>(now.time_since_epoch());
+    result.clock_offset = count(general, "time") - now.time_since_epoch();
     result.compare_and_swap = text(settings, "cas_enabled") != "no";
     result.evicts = text(settings, "evictions") != "off";
     result.login = text(settings, "auth_enabled_sasl") == "yes" ||
@@ -76,12 +73,7 @@ Diagnosis diagnose(const MemcachedClient& client, const ServerAddress& address, 
     // Not a key of any user: a scope can't be empty, and the word would be hashed.
     const Key unused = *Key::from_item(prefix, prefix + "^doctor");
     measure(server, unused, rounds, result);
-    const auto epoch = server.read(unused).epoch;
-    if (const auto found = epoch ? detail::Epoch::parse(epoch->value) : std::nullopt) {
-      const auto made =
-          std::chrono::duration_cast<milliseconds>(std::chrono::nanoseconds(found->number));
-      result.epoch_age = std::max(now.time_since_epoch() - made, milliseconds(0));
-    }
+    result.used = server.read(unused).epoch.has_value();
   } catch (const Error& error) {
     result.trouble = error.what();
   }

@@ -49,10 +49,10 @@ Participant participant(std::string_view member) {
   return result;
 }
 
-std::vector<Participant> participants(const std::vector<std::string>& members) {
+std::vector<Participant> participants(const std::vector<detail::Member>& members) {
   std::vector<Participant> result;
   result.reserve(members.size());
-  for (const std::string& member : members) result.push_back(participant(member));
+  for (const detail::Member& member : members) result.push_back(participant(member.word));
   return result;
 }
 
@@ -81,9 +81,11 @@ std::optional<LockStatus> status_of(const detail::Server& server, const Key& key
         std::clamp(record->written + record->lease - now, milliseconds(0), record->lease);
   }
   const auto epoch = view.epoch ? detail::Epoch::parse(view.epoch->value) : std::nullopt;
-  const bool id_is_the_holders = record->fence == 0 && record->waiters.empty();
-  const std::uint64_t sequence = id_is_the_holders ? view.lock->cas.id : record->fence;
-  if (epoch && sequence != 0) status.token = {epoch->number, sequence};
+  if (record->fence) {
+    status.token = record->fence;
+  } else if (epoch && record->waiters.empty()) {
+    status.token = {epoch->number, view.lock->cas.id};
+  }
   return status;
 }
 
@@ -100,11 +102,12 @@ std::optional<LockStatus> inspect(const MemcachedClient& client, std::string_vie
   return status;
 }
 
-std::vector<LockStatus> list_locks(const MemcachedClient& client, const ServerAddress& address) {
+std::vector<LockStatus> list_locks(const MemcachedClient& client, const ServerAddress& address,
+                                   milliseconds limit) {
   detail::Backend& backend = detail::Backend::of(client);
   const std::string& prefix = client.options().prefix;
   std::vector<Key> keys;
-  for (const std::string& item : detail::list_items(address, client.options(), prefix)) {
+  for (const std::string& item : detail::list_items(address, client.options(), prefix, limit)) {
     auto key = Key::from_item(prefix, item);
     // The others were left by clients with another list of servers.
     if (key && backend.server_of(*key).address() == address) keys.push_back(*std::move(key));

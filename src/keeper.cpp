@@ -1,54 +1,85 @@
 #include "keeper.hpp"
 
-#include <pthread.h>
-
 #include <algorithm>
-#include <csignal>
 #include <cstdlib>
 #include <iterator>
+#include <map>
 
 #include "process.hpp"
+#include "signal_mask.hpp"
 
 namespace memcachedlock::detail {
 
 namespace {
 
+thread_local bool background = false;
+
 struct Keepers {
-  Keeper instance;
-  Keeper punctual;
-  Keeper waiting;
+  struct OfServer {
+    Keeper renewing;
+    Keeper acquiring;
+  };
+  OfServer& of(const std::string& server) {
+    const MutexLock lock(mutex);
+    return by_server[server];
+  }
+  void stop_all() {
+    std::vector<OfServer*> all;
+    {
+      const MutexLock lock(mutex);
+      for (auto& entry : by_server) all.push_back(&entry.second);
+    }
+    for (OfServer* one : all) one->acquiring.stop();
+    for (OfServer* one : all) one->renewing.stop();
+    prompt.stop();  // the last: it may have to cut off requests of the others
+  }
+
+  Mutex mutex;
+  std::map<std::string, OfServer> by_server MCL_GUARDED_BY(mutex);  // its nodes stay where they are
+  Keeper prompt;
 };
 
-PerProcess<Keepers>& keepers() {
+Keepers& keepers() {
   // Never destroyed: locks of static storage may be released after every destructor of ours.
   static auto& all = *new PerProcess<Keepers>;
-  static const bool registered = [] {
-    return std::atexit([] {
-             Keepers* mine = keepers().find();
-             if (mine == nullptr) return;
-             mine->waiting.stop();
-             mine->instance.stop();  // its last request may have to be cut off
-             mine->punctual.stop();
-           }) == 0;
-  }();
+  static const bool registered = std::atexit([] {
+                                   if (Keepers* mine = all.find()) mine->stop_all();
+                                 }) == 0;
   (void)registered;
-  return all;
+  return all.get();
 }
 
 constexpr std::chrono::milliseconds shortest_limit{5};
 constexpr std::chrono::hours longest_limit{1};
 
+// Longer than a request takes, before which the thread was prepared.
+constexpr std::chrono::seconds longest_idle{10};
+
 }  // namespace
 
-Keeper& Keeper::instance() { return keepers().get().instance; }
-Keeper& Keeper::waiting() { return keepers().get().waiting; }
-Keeper& Keeper::punctual() { return keepers().get().punctual; }
+Keeper& Keeper::renewing(const std::string& server) { return keepers().of(server).renewing; }
+Keeper& Keeper::acquiring(const std::string& server) { return keepers().of(server).acquiring; }
+Keeper& Keeper::prompt() { return keepers().prompt; }
+bool Keeper::is_background() noexcept { return background; }
 
-void Keeper::schedule(const std::shared_ptr<Task>& task, Times times) {
+void Keeper::prepare() {
+  const MutexLock lock(mutex_);
+  start();
+}
+
+void Keeper::start() {
+  wanted_ = Clock::now();
+  if (thread_.joinable() || stopping_) return;
+  const SignalMask none;  // inherited: signals are for the program's own threads
+  thread_ = std::thread([this] { run(); });
+}
+
+bool Keeper::schedule(const std::shared_ptr<Task>& task, Times times) {
   bool first = false;
   {
     const MutexLock lock(mutex_);
-    if (stopping_) return;
+    if (stopping_) return false;
+    start();
     if (task->times_) {
       times.due = std::min(times.due, task->times_->due);
       times.latest = std::min(times.latest, task->times_->latest);
@@ -58,22 +89,9 @@ void Keeper::schedule(const std::shared_ptr<Task>& task, Times times) {
     latest_.insert(times.latest);
     const auto place = tasks_.emplace(times.due, task).first;
     first = place == tasks_.begin();
-    if (!thread_.joinable()) {
-      // Signals are for the program's own threads.
-      sigset_t all;
-      sigset_t before;
-      sigfillset(&all);
-      pthread_sigmask(SIG_SETMASK, &all, &before);
-      try {
-        thread_ = std::thread([this] { run(); });
-      } catch (...) {
-        pthread_sigmask(SIG_SETMASK, &before, nullptr);
-        throw;
-      }
-      pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    }
   }
   if (first) changed_.notify_one();
+  return true;
 }
 
 void Keeper::remove(const std::shared_ptr<Task>& task) {
@@ -114,19 +132,31 @@ void Keeper::stop() {
     thread.swap(thread_);
   }
   changed_.notify_one();
-  if (thread.joinable()) thread.join();
+  if (!thread.joinable()) return;
+  if (thread.get_id() == std::this_thread::get_id()) {
+    thread.detach();  // a task of it has called exit()
+  } else {
+    thread.join();
+  }
 }
 
 void Keeper::run() {
+  background = true;
   mutex_.lock();
   while (!stopping_) {
     if (tasks_.empty()) {
-      changed_.wait(mutex_);
-      continue;
+      const auto until = wanted_ + longest_idle;
+      if (Clock::now() < until) {
+        changed_.wait_until(mutex_, until);
+        continue;
+      }
+      thread_.detach();
+      break;
     }
     const auto now = Clock::now();
     if (const auto due = tasks_.begin()->first; due > now) {
-      changed_.wait_until(mutex_, due);  // holding no task: it may be cancelled meanwhile
+      // Holding no task: it may be cancelled meanwhile.
+      changed_.wait_until(mutex_, std::min<Clock::time_point>(due, now + longest_nap));
       continue;
     }
     Batch batch = take_due(now);
@@ -141,7 +171,10 @@ void Keeper::run() {
     batch.clear();  // what goes with it may wait for the network
     mutex_.lock();
   }
-  tasks_.clear();
+  // What goes with them may use this.
+  const auto left = std::exchange(tasks_, {});
+  for (const auto& entry : left) entry.second->times_.reset();
+  latest_.clear();
   mutex_.unlock();
 }
 

@@ -1,7 +1,9 @@
-// The background threads of a process, started at first need, joined at exit: one renews leases and
-// clears away what an unanswered acquire may have left; another never waits for the network,
-// tells of leases that can't be kept, and cuts off requests that take too long (pool.hpp); a third
-// acquires for event loops (async_acquire.cpp).
+// The background threads of a process, started at first need, joined at exit, and ended when they
+// have had nothing to do for a while. For each server one
+// renews leases and removes what failed acquires may have left, and another acquires and releases
+// for event loops, so that no server's trouble delays what another needs. One thread for all of
+// them never waits for the network: it reports leases that can't be kept, and cuts off requests
+// that take too long (pool.hpp).
 #pragma once
 
 #include <chrono>
@@ -9,11 +11,13 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <string>
 #include <thread>
 #include <utility>
 #include <vector>
 
 #include "annotations.hpp"
+#include "clock.hpp"
 
 namespace memcachedlock::detail {
 
@@ -22,8 +26,6 @@ constexpr std::chrono::milliseconds rest_time{100};
 
 class Keeper {
  public:
-  using Clock = std::chrono::steady_clock;
-
   /// When a task wants to be called, and when it must have been.
   struct Times {
     Clock::time_point due;
@@ -51,21 +53,28 @@ class Keeper {
     std::optional<Times> times_;  // guarded by the keeper's mutex
   };
 
-  /// The one of this process whose tasks may ask memcached.
-  static Keeper& instance();
-  /// The one whose tasks never wait, so that they are called in time.
-  static Keeper& punctual();
-  /// The one whose tasks wait for locks, for callers that must not.
-  static Keeper& waiting();
+  /// For what asks this server on behalf of nobody who waits.
+  static Keeper& renewing(const std::string& server);
+  /// For what asks this server on behalf of callers that must not wait themselves.
+  static Keeper& acquiring(const std::string& server);
+  /// For tasks that never wait, so that they are called in time.
+  static Keeper& prompt();
+  /// Whether the calling thread is one of these.
+  static bool is_background() noexcept;
 
-  /// Calls `task` once at `times.due`, or earlier if that was agreed before.
-  void schedule(const std::shared_ptr<Task>& task, Times times);
+  /// Starts the thread unless it runs, so that schedule() can't fail for want of one for the next
+  /// seconds. Throws std::system_error.
+  void prepare();
+  /// Calls `task` once at `times.due`, or earlier if that was agreed before. False when the process
+  /// ends, and nothing is called any more. Throws std::system_error where the thread can't be made.
+  bool schedule(const std::shared_ptr<Task>& task, Times times);
   /// Not called again, unless it is being called just now.
   void cancel(const std::shared_ptr<Task>& task);
   void stop();
 
  private:
   void run();
+  void start() MCL_REQUIRES(mutex_);
   void remove(const std::shared_ptr<Task>& task) MCL_REQUIRES(mutex_);
   /// The first, and what else of its group is due; not scheduled any more.
   Batch take_due(Clock::time_point now) MCL_REQUIRES(mutex_);
@@ -75,6 +84,7 @@ class Keeper {
   std::set<std::pair<Clock::time_point, std::shared_ptr<Task>>> tasks_ MCL_GUARDED_BY(mutex_);
   std::multiset<Clock::time_point> latest_ MCL_GUARDED_BY(mutex_);
   std::thread thread_ MCL_GUARDED_BY(mutex_);
+  Clock::time_point wanted_ MCL_GUARDED_BY(mutex_){};  // when it was last started or prepared
   bool stopping_ MCL_GUARDED_BY(mutex_) = false;
 };
 

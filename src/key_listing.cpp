@@ -1,61 +1,44 @@
 #include "key_listing.hpp"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <netdb.h>
-#include <poll.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <array>
-#include <cerrno>
 #include <charconv>
 #include <chrono>
-#include <cstring>
-#include <memory>
-#include <system_error>
+#include <optional>
 #include <thread>
 #include <utility>
 
+#include "clock.hpp"
+#include "failure.hpp"
 #include "memcachedlock/error.hpp"
+#include "raw_socket.hpp"
 
 namespace memcachedlock::detail {
 
 namespace {
 
 using std::chrono::milliseconds;
-using Clock = std::chrono::steady_clock;
-
-class Socket {
- public:
-  explicit Socket(int fd) noexcept : fd_(fd) {}
-  ~Socket() {
-    if (fd_ >= 0) close(fd_);
-  }
-  Socket(Socket&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  Socket& operator=(Socket&&) = delete;
-  [[nodiscard]] int get() const noexcept { return fd_; }
-
- private:
-  int fd_;
-};
 
 class Listing {
  public:
-  Listing(const ServerAddress& server, const ClientOptions& options)
+  Listing(const ServerAddress& server, const ClientOptions& options, Clock::time_point end)
       : name_(server.to_string()),
         longest_wait_(options.operation_timeout),
-        socket_(connect(server, options.connect_timeout)) {}
+        end_(end),
+        socket_(server, options.connect_timeout) {}
 
-  /// False where the server is busy with another list.
-  bool run(std::string_view prefix, std::vector<std::string>& items) {
-    send("lru_crawler metadump all\r\n");
-    for (;;) {
+  enum class Outcome { done, busy, not_known };
+
+  /// Of the whole hash table, which misses nothing that moves between memcached's lists meanwhile;
+  /// or, where the server does not know that (before 1.6.10), of its lists.
+  Outcome run(std::string_view which, std::string_view prefix, std::vector<std::string>& items) {
+    socket_.send(fmt::format("lru_crawler metadump {}\r\n", which), deadline());
+    for (bool first = true;; first = false) {
       const std::string line = read_line();
-      if (line == "END") return true;
-      if (line.starts_with("BUSY")) return false;
+      if (line == "END") return Outcome::done;
+      if (line.starts_with("BUSY")) return Outcome::busy;
+      if (first && line.starts_with("BADCLASS")) return Outcome::not_known;
       constexpr std::string_view name = "key=";
       if (!line.starts_with(name)) refuse(line);
       std::string item = decoded(std::string_view(line).substr(name.size()));
@@ -64,11 +47,8 @@ class Listing {
   }
 
  private:
-  [[noreturn]] void fail(std::string_view what) const {
-    throw Unavailable(fmt::format("{} is unavailable: {}; check that memcached runs there and that "
-                                  "the network lets it through",
-                                  name_, what),
-                      {}, name_);
+  [[nodiscard]] Clock::time_point deadline() const {
+    return std::min(Clock::now() + longest_wait_, end_);
   }
 
   [[noreturn]] void refuse(std::string_view answer) const {
@@ -78,68 +58,6 @@ class Listing {
                     "inspected all the same",
                     name_, answer.substr(0, 80)),
         {}, name_);
-  }
-
-  void wait(int fd, short events, milliseconds limit) const {
-    const auto deadline = std::min(Clock::now() + limit, end_);
-    for (;;) {
-      const auto left = std::chrono::ceil<milliseconds>(deadline - Clock::now());
-      if (left.count() <= 0) fail(fmt::format("no answer within {} ms", limit.count()));
-      pollfd one{fd, events, 0};
-      const int ready = poll(&one, 1, static_cast<int>(left.count()));
-      if (ready > 0) return;
-      if (ready < 0 && errno != EINTR) fail(std::generic_category().message(errno));
-    }
-  }
-
-  Socket connect_to(const sockaddr* address, socklen_t length, milliseconds limit) const {
-    Socket made(socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    int error = made.get() < 0 || ::connect(made.get(), address, length) != 0 ? errno : 0;
-    if (error == EINPROGRESS) {
-      wait(made.get(), POLLOUT, limit);
-      socklen_t size = sizeof error;
-      getsockopt(made.get(), SOL_SOCKET, SO_ERROR, &error, &size);
-    }
-    errno = error;
-    return error == 0 ? std::move(made) : Socket(-1);
-  }
-
-  Socket connect(const ServerAddress& server, milliseconds limit) const {
-    int error = 0;
-    if (server.is_unix_socket()) {
-      sockaddr_un address{};
-      address.sun_family = AF_UNIX;
-      std::memcpy(address.sun_path, server.host.data(), server.host.size());
-      Socket made = connect_to(reinterpret_cast<const sockaddr*>(&address), sizeof address, limit);
-      if (made.get() >= 0) return made;
-      error = errno;
-    } else {
-      addrinfo hints{};
-      hints.ai_socktype = SOCK_STREAM;
-      addrinfo* found = nullptr;
-      const int code =
-          getaddrinfo(server.host.c_str(), std::to_string(server.port).c_str(), &hints, &found);
-      if (code != 0) fail(gai_strerror(code));
-      const std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> owner(found, &freeaddrinfo);
-      for (const addrinfo* one = found; one != nullptr; one = one->ai_next) {
-        Socket made = connect_to(one->ai_addr, one->ai_addrlen, limit);
-        if (made.get() >= 0) return made;
-        error = errno;
-      }
-    }
-    fail(std::generic_category().message(error));
-  }
-
-  void send(std::string_view text) {
-    while (!text.empty()) {
-      wait(socket_.get(), POLLOUT, longest_wait_);
-      const ssize_t sent = ::send(socket_.get(), text.data(), text.size(), MSG_NOSIGNAL);
-      if (sent > 0) {
-        text.remove_prefix(static_cast<std::size_t>(sent));
-      } else if (errno != EINTR && errno != EAGAIN) {
-        fail(std::generic_category().message(errno));
-      }
-    }
   }
 
   std::string read_line() {
@@ -154,17 +72,12 @@ class Listing {
       }
       received_.erase(0, std::exchange(seen_, 0));
       if (received_.size() > longest_line) refuse(received_);
-      wait(socket_.get(), POLLIN, longest_wait_);
-      std::array<char, 65'536> bytes{};
-      const ssize_t count = recv(socket_.get(), bytes.data(), bytes.size(), 0);
-      if (count == 0 && answered_) fail("the connection was closed");
-      if (count == 0) refuse("(the connection was closed)");
-      answered_ = answered_ || count > 0;
-      if (count > 0) {
-        received_.append(bytes.data(), static_cast<std::size_t>(count));
-      } else if (errno != EINTR && errno != EAGAIN) {
-        fail(std::generic_category().message(errno));
+      const bool more = socket_.receive(received_, deadline());
+      if (!more && answered_) {
+        throw Failure(Failure::Kind::disconnected, "the connection was closed");
       }
+      if (!more) refuse("(the connection was closed)");
+      answered_ = true;
     }
   }
 
@@ -187,28 +100,58 @@ class Listing {
 
   const std::string name_;
   const milliseconds longest_wait_;
-  const Clock::time_point end_ = Clock::now() + std::chrono::minutes(1);
-  Socket socket_;
+  const Clock::time_point end_;
+  const RawSocket socket_;
   bool answered_ = false;
   std::string received_;
   std::size_t seen_ = 0;  // how much of it was read
 };
 
-}  // namespace
-
-std::vector<std::string> list_items(const ServerAddress& server, const ClientOptions& options,
-                                    std::string_view prefix) {
-  const auto deadline = Clock::now() + options.operation_timeout;
+/// Waits while the server is busy with another list.
+bool list_by(std::string_view which, const ServerAddress& server, const ClientOptions& options,
+             std::string_view prefix, Clock::time_point end, std::vector<std::string>& items) {
+  const auto patient_until = std::min(Clock::now() + options.operation_timeout, end);
   for (;;) {
-    std::vector<std::string> items;
-    if (Listing(server, options).run(prefix, items)) return items;
-    if (Clock::now() >= deadline) {
+    items.clear();
+    const auto outcome = Listing(server, options, end).run(which, prefix, items);
+    if (outcome != Listing::Outcome::busy) return outcome == Listing::Outcome::done;
+    if (Clock::now() >= patient_until) {
       throw Unavailable(
           fmt::format("{} is busy with another list of its keys; try again", server.to_string()),
           {}, server.to_string());
     }
     std::this_thread::sleep_for(milliseconds(20));
   }
+}
+
+}  // namespace
+
+std::vector<std::string> list_items(const ServerAddress& server, const ClientOptions& options,
+                                    std::string_view prefix, milliseconds limit) {
+  const auto end = Clock::now() + limit;
+  std::vector<std::string> items;
+  try {
+    if (!list_by("hash", server, options, prefix, end, items)) {
+      (void)list_by("all", server, options, prefix, end, items);
+    }
+  } catch (const Failure& failure) {
+    throw Unavailable(
+        Clock::now() >= end
+            ? fmt::format("{} did not list its keys within {} ms, as it has many items; allow more "
+                          "time",
+                          server.to_string(), limit.count())
+            : fmt::format(
+                  "{} is unavailable: {}; check that memcached runs there and that the "
+                  "network lets it through",
+                  server.to_string(),
+                  failure.kind == Failure::Kind::timeout
+                      ? fmt::format("no answer within {} ms", options.operation_timeout.count())
+                      : failure.what()),
+        {}, server.to_string());
+  }
+  std::sort(items.begin(), items.end());
+  items.erase(std::unique(items.begin(), items.end()), items.end());
+  return items;
 }
 
 }  // namespace memcachedlock::detail

@@ -2,6 +2,7 @@
 // speaks the text protocol itself.
 #pragma once
 
+#include <chrono>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -11,8 +12,8 @@
 namespace memcachedlock::detail {
 
 /// The names of the items that begin with `prefix`. Each wait is limited by `options`, and all
-/// together by a minute. Throws Unavailable, ServerError.
+/// together by `limit`. Throws Unavailable, ServerError.
 std::vector<std::string> list_items(const ServerAddress& server, const ClientOptions& options,
-                                    std::string_view prefix);
+                                    std::string_view prefix, std::chrono::milliseconds limit);
 
 }  // namespace memcachedlock::detail

@@ -48,12 +48,15 @@ std::string name_of(const Server& server, const Key& key) {
 }  // namespace
 
 struct LocalQueue::Entry {
-  enum class State { busy, asleep, claimed, served };
+  enum class State { busy, asleep, claimed, served, failed };
 
   explicit Entry(Candidate& who) : candidate(who) {}
   Candidate& candidate;
   State state = State::busy;  // guarded by the queue's mutex, as what follows
   Handed handed;
+  SharedFailure failure;
+  Clock::time_point asked{};  // when it last began to ask
+  Clock::time_point since = Clock::now();
   std::function<void()> wake;  // instead of a thread that sleeps
 
   void notify() {
@@ -102,7 +105,7 @@ void LocalQueue::wake(const Server& server, const Key& key, Clock::duration paus
 }
 
 LocalQueue::Place::Place(const Server& server, Candidate& candidate)
-    : name_(name_of(server, candidate.key())), entry_(std::make_unique<Entry>(candidate)) {
+    : name_(name_of(server, candidate.spec()->key)), entry_(std::make_unique<Entry>(candidate)) {
   Queues& queues = Queues::instance();
   Queues::Shard& shard = queues.shard(name_);
   const MutexLock lock(shard.mutex);
@@ -123,6 +126,7 @@ LocalQueue::Place::~Place() {
     Queues::Shard& shard = queues.shard(name_);
     const MutexLock lock(shard.mutex);
     const MutexLock queue_lock(queue_->mutex_);
+    const bool was_first = is_first();
     queue_->entries_.erase(position_);
     queues.waiting.fetch_sub(1);
     if (queue_->entries_.empty()) {
@@ -133,6 +137,8 @@ LocalQueue::Place::~Place() {
       if (candidate.succeeded()) {
         queue_->ask_at_ = Clock::now() + held_here;
       } else {
+        // How long this one would have paused, for whatever reason, is no business of the next.
+        if (was_first) queue_->ask_at_ = std::min(queue_->ask_at_, Clock::now());
         queue_->entries_.front()->notify();
       }
     }
@@ -146,6 +152,7 @@ bool LocalQueue::Place::may_ask() {
   const MutexLock lock(queue_->mutex_);
   if (!is_first() || Clock::now() < queue_->ask_at_) return false;
   wakes_seen_ = queue_->wakes_;
+  entry_->asked = Clock::now();
   if (queue_->place_) entry_->candidate.take_place(*std::exchange(queue_->place_, std::nullopt));
   return true;
 }
@@ -157,8 +164,18 @@ void LocalQueue::Place::ask_after(Clock::duration pause) {
   queue_->ask_at_ = Clock::now() + (woken ? Clock::duration(0) : pause);
 }
 
-std::optional<Handed> LocalQueue::Place::sleep(std::optional<Clock::time_point> limit,
-                                               const std::stop_token& stop) {
+void LocalQueue::Place::fail(const SharedFailure& failure) {
+  const MutexLock lock(queue_->mutex_);
+  for (Entry* entry : queue_->entries_) {
+    if (entry->state != Entry::State::asleep || entry->since > entry_->asked) continue;
+    entry->failure = failure;
+    entry->state = Entry::State::failed;
+    entry->notify();
+  }
+}
+
+LocalQueue::Woken LocalQueue::Place::sleep(std::optional<Clock::time_point> limit,
+                                           const std::stop_token& stop) {
   Entry& entry = *entry_;
   // Whoever stops waits for the mutex, so that the wait below cannot miss it.
   const std::stop_callback on_stop(stop, [this] {
@@ -175,7 +192,9 @@ std::optional<Handed> LocalQueue::Place::sleep(std::optional<Clock::time_point> 
 
 std::optional<Clock::time_point> LocalQueue::Place::sleep_on(std::optional<Clock::time_point> limit,
                                                              bool stop) const {
-  if (entry_->state == Entry::State::served) return std::nullopt;
+  if (entry_->state == Entry::State::served || entry_->state == Entry::State::failed) {
+    return std::nullopt;
+  }
   const auto now = Clock::now();
   Clock::time_point until = now + look_around + milliseconds(queue_->entries_.size());
   if (entry_->state == Entry::State::claimed) return until;
@@ -187,17 +206,23 @@ std::optional<Clock::time_point> LocalQueue::Place::sleep_on(std::optional<Clock
   return limit ? std::min(until, *limit) : until;
 }
 
-std::optional<Handed> LocalQueue::Place::get_up() {
-  const bool served = std::exchange(entry_->state, Entry::State::busy) == Entry::State::served;
-  return served ? std::optional(std::move(entry_->handed)) : std::nullopt;
+LocalQueue::Woken LocalQueue::Place::get_up() {
+  switch (std::exchange(entry_->state, Entry::State::busy)) {
+    case Entry::State::served:
+      return std::move(entry_->handed);
+    case Entry::State::failed:
+      return std::move(entry_->failure);
+    default:
+      return std::monostate();
+  }
 }
 
 std::optional<Clock::time_point> LocalQueue::Place::nap(std::optional<Clock::time_point> limit,
-                                                        bool stop, std::optional<Handed>& served) {
+                                                        bool stop, Woken& woken) {
   const MutexLock lock(queue_->mutex_);
   if (entry_->state == Entry::State::busy) entry_->state = Entry::State::asleep;
   const auto until = sleep_on(limit, stop);
-  if (!until) served = get_up();
+  if (!until) woken = get_up();
   return until;
 }
 

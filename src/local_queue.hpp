@@ -12,9 +12,10 @@
 #include <optional>
 #include <stop_token>
 #include <string>
+#include <variant>
 
 #include "annotations.hpp"
-#include "connection.hpp"
+#include "clock.hpp"
 #include "memcachedlock/key.hpp"
 
 namespace memcachedlock::detail {
@@ -23,9 +24,19 @@ class Candidate;
 class Server;
 struct Handed;
 
+/// What went wrong for the first in line, which those behind it would find as well. An error of
+/// each thread's own is made from it.
+struct SharedFailure {
+  bool is_setting = false;  ///< a ServerError, else Unavailable
+  std::string what;
+  std::string server;
+};
+
 /// Thread safe. Costs a lock that nobody waits for no more than reading one counter.
 class LocalQueue {
  public:
+  /// How a sleep ended: it may ask or give up; it was handed the lock; or the first has failed.
+  using Woken = std::variant<std::monostate, Handed, SharedFailure>;
   class Place;
   class Claim;
 
@@ -64,14 +75,16 @@ class LocalQueue::Place {
   [[nodiscard]] bool may_ask();
   /// After it asked in vain.
   void ask_after(Clock::duration pause);
-  /// Until it may ask, `limit`, or `stop` is requested; or until it was served, which comes back.
-  [[nodiscard]] std::optional<Handed> sleep(std::optional<Clock::time_point> limit,
-                                            const std::stop_token& stop);
+  /// After it asked and was not answered: all who stand behind it, and did before it asked, are
+  /// told so instead of asking one after the other.
+  void fail(const SharedFailure& failure);
+  /// Until it may ask, `limit`, or `stop` is requested; or until it was served.
+  [[nodiscard]] Woken sleep(std::optional<Clock::time_point> limit, const std::stop_token& stop);
 
   /// For one that no thread sleeps for: when to ask again, unless on_change() wakes it earlier.
-  /// Until nothing comes back, with what it was served if it was, nothing else may be asked of it.
+  /// Until nothing comes back, with how the sleep ended, nothing else may be asked of it.
   [[nodiscard]] std::optional<Clock::time_point> nap(std::optional<Clock::time_point> limit,
-                                                     bool stop, std::optional<Handed>& served);
+                                                     bool stop, Woken& woken);
   /// `wake` is called when a nap may be over, under the queue's mutex, in any thread.
   void on_change(std::function<void()> wake);
 
@@ -80,7 +93,7 @@ class LocalQueue::Place {
   [[nodiscard]] std::optional<Clock::time_point> sleep_on(std::optional<Clock::time_point> limit,
                                                           bool stop) const
       MCL_REQUIRES(queue_->mutex_);
-  [[nodiscard]] std::optional<Handed> get_up() MCL_REQUIRES(queue_->mutex_);
+  [[nodiscard]] Woken get_up() MCL_REQUIRES(queue_->mutex_);
   [[nodiscard]] bool is_first() const MCL_REQUIRES(queue_->mutex_);
 
   std::shared_ptr<LocalQueue> queue_;

@@ -8,9 +8,10 @@
 #include <system_error>
 #include <utility>
 
-#include "backend.hpp"
 #include "candidate.hpp"
+#include "clock.hpp"
 #include "local_queue.hpp"
+#include "lock_spec.hpp"
 #include "memcachedlock/error.hpp"
 #include "owners.hpp"
 #include "pace.hpp"
@@ -23,7 +24,6 @@ namespace memcachedlock {
 namespace {
 
 using std::chrono::milliseconds;
-using Clock = std::chrono::steady_clock;
 
 // memcached takes a TTL over 30 days for an absolute time; two seconds go to the rounding.
 constexpr milliseconds longest_lease = std::chrono::hours(24 * 30) - std::chrono::seconds(2);
@@ -36,182 +36,233 @@ void check_range(std::string_view name, milliseconds value) {
                   name, value.count(), longest_lease.count()));
 }
 
+using detail::Clock;
+
 void sleep_until(Clock::time_point until, const std::stop_token& stop) {
   std::mutex mutex;
   std::condition_variable_any never;
   std::unique_lock lock(mutex);
-  never.wait_until(lock, stop, until, [&] { return stop.stop_requested(); });
+  while (!stop.stop_requested()) {
+    const auto now = Clock::now();
+    if (now >= until) return;
+    never.wait_until(lock, stop, std::min<Clock::time_point>(until, now + detail::longest_nap),
+                     [&] { return stop.stop_requested(); });
+  }
+}
+
+/// Checked before anything is made of them.
+LockOptions checked(LockOptions options) {
+  check_range("timeout", options.timeout);
+  check_range("interval", options.interval);
+  return options;
 }
 
 }  // namespace
 
 BasicLock::BasicLock(const MemcachedClient& client, std::string_view key, LockOptions options,
                      LockType type)
-    : client_(client),
-      key_(client_.options().prefix, options.scope, key),
-      options_(std::move(options)),
-      type_(type) {
-  check_range("timeout", options_.timeout);
-  check_range("interval", options_.interval);
-}
+    : spec_([&] {
+        Key made(client.options().prefix, options.scope, key);
+        return std::make_shared<const detail::LockSpec>(client.backend_, std::move(made),
+                                                        checked(std::move(options)), type);
+      }()) {}
 
-BasicLock::~BasicLock() {
-  while (state_ != State::free) unlock();
-}
+BasicLock::~BasicLock() { leave_for_good(); }
 
 BasicLock::BasicLock(BasicLock&& other) noexcept
-    : client_(other.client_),
-      key_(other.key_),
-      options_(other.options_),
-      type_(other.type_),
-      state_(std::exchange(other.state_, State::free)),
-      depth_(std::exchange(other.depth_, 0)),
-      generation_(other.generation_),
-      tenure_(std::move(other.tenure_)) {}
+    : spec_(other.spec_), hold_(std::exchange(other.hold_, {})) {}
 
 BasicLock& BasicLock::operator=(BasicLock&& other) noexcept {
   if (this == &other) return *this;
-  while (state_ != State::free) unlock();
-  client_ = other.client_;
-  key_ = other.key_;
-  options_ = other.options_;
-  type_ = other.type_;
-  state_ = std::exchange(other.state_, State::free);
-  depth_ = std::exchange(other.depth_, 0);
-  generation_ = other.generation_;
-  tenure_ = std::move(other.tenure_);
+  leave_for_good();
+  spec_ = other.spec_;
+  hold_ = std::exchange(other.hold_, {});
   return *this;
 }
 
 void BasicLock::lock() { acquire(std::nullopt, {}); }
 void BasicLock::lock(const std::stop_token& stop) { acquire(std::nullopt, stop); }
-bool BasicLock::try_lock() { return acquire(SteadyTime::min(), {}); }
+bool BasicLock::try_lock() { return acquire(std::chrono::nanoseconds(0), {}); }
+
+bool BasicLock::reenters() const noexcept { return spec_->type != LockType::lock; }
+
+/// Held by the parent, before the fork that made this process.
+bool BasicLock::is_inherited() const noexcept {
+  return hold_.state != State::free && hold_.generation != detail::process_generation();
+}
 
 /// The whole acquire path: enter again if its owner is inside; else ask memcached until it says
 /// yes, the time is over, or the wait is cancelled; or until a thread of this process hands the
-/// lock over. SteadyTime::min() asks once.
-bool BasicLock::acquire(std::optional<SteadyTime> deadline, const std::stop_token& stop) {
+/// lock over. No time at all: asks once.
+bool BasicLock::acquire(Limit limit, const std::stop_token& stop) {
   if (is_unprotected()) return true;
-  Wait wait(*this, deadline == SteadyTime::min() ? Wait::Way::once : Wait::Way::thread);
+  const bool once = limit == std::chrono::nanoseconds(0);
+  const auto deadline = limit ? std::optional(Clock::now() + *limit) : std::nullopt;
+  Wait wait(*this, once ? Wait::Way::once : Wait::Way::thread);
   while (!stop.stop_requested()) {
-    if ((!wait.place || wait.place->may_ask()) && attempt(wait)) return true;
+    if ((!wait.place || wait.place->may_ask()) && attempt(wait, {})) return true;
     if (deadline && Clock::now() >= *deadline) {
       tell_end(wait, EventKind::given_up, "timed_out");
       return false;
     }
     if (!wait.place) {
       sleep_until(deadline ? std::min(wait.again, *deadline) : wait.again, stop);
-    } else if (auto handed = wait.place->sleep(deadline, stop)) {
-      if (attempt(wait, &*handed)) return true;
+      continue;
     }
+    Attempt how{wait.place->sleep(deadline, stop)};
+    if (how.woken.index() != 0 && attempt(wait, std::move(how))) return true;
   }
   cancel(wait);
 }
 
 /// Before an acquire: true when it enters again what runs without a lock.
 bool BasicLock::is_unprotected() {
-  if (generation_ != detail::process_generation()) clear();  // what is held is the parent's
-  if (state_ != State::free && !reenters()) {
+  if (is_inherited()) clear();
+  if (hold_.state != State::free && !reenters()) {
     throw std::system_error(std::make_error_code(std::errc::resource_deadlock_would_occur),
                             "memcachedlock: this Lock is already held; use RLock to enter again");
   }
-  if (state_ != State::unprotected) return false;
-  ++depth_;
+  if (hold_.state != State::unprotected) return false;
+  ++hold_.depth;
   return true;
+}
+
+/// A coroutine has no thread, so without a name the lock object itself is the owner.
+OwnerId BasicLock::owner_of(detail::WayToWait way) {
+  if (hold_.depth != 0) return hold_.owner;
+  const OwnerId& owner = spec_->options.owner;
+  if (way != Wait::Way::background || owner != OwnerId::this_thread()) return owner.resolved();
+  if (hold_.loop_owner == OwnerId::this_thread()) hold_.loop_owner = OwnerId::unique();
+  return hold_.loop_owner;
 }
 
 void BasicLock::cancel(Wait& wait) const {
   tell_end(wait, EventKind::given_up, "cancelled");
-  throw Cancelled(fmt::format("waiting for \"{}\" was cancelled", key_.text()), key_.text());
+  const std::string& key = spec_->key.text();
+  throw Cancelled(fmt::format("waiting for \"{}\" was cancelled", key), key, spec_->server.name());
 }
 
-/// One request, or what another thread handed over.
-bool BasicLock::attempt(Wait& wait, detail::Handed* handed) {
-  try {
-    if ((!wait.place || wait.owner_moves) && reenter(wait)) return true;
-    if (!wait.place && wait.lines_up && somebody_waits(wait)) {
-      line_up(wait);
-      if (!wait.place->may_ask()) {
-        tell_contended(wait);
-        return false;
-      }
-    }
-    const bool may_queue = wait.waits && (wait.place || !wait.lines_up);
-    auto result = handed != nullptr ? wait.candidate.receive(std::move(*handed))
-                                    : wait.candidate.ask(may_queue, wait.lines_up);
-    if (auto* got = std::get_if<std::shared_ptr<detail::Tenure>>(&result)) {
-      auto tenure = *got;
-      if (wait.by_owner) {
-        tenure = detail::Owners::instance().put(key_, wait.owner, *got);
-        if (tenure != *got) (*got)->withdraw();  // its owner got it in another thread meanwhile
-      }
-      const bool ours = tenure == *got;
-      take(std::move(tenure), wait.owner);
-      if (ours) {
-        tell_end(wait, EventKind::acquired);
-      } else {
-        tell_end(wait, EventKind::given_up, "entered");
-      }
-      return true;
-    }
-    Clock::duration pause{0};
-    if (const auto* guarded = std::get_if<detail::Candidate::Guarded>(&result)) {
-      pause = guarded->until - Clock::now();
-    } else {
-      const auto& sight = std::get<detail::Candidate::Contended>(result).sight;
-      // A holder in this process wakes who lines up, but not who did so only just now.
-      const bool unseen = wait.lines_up && !wait.place && sight.local;
-      if (!unseen) pause = wait.pauses.after(sight);
-      tell_contended(wait);
-    }
-    wait.again = Clock::now() + pause;
-    if (wait.lines_up && !wait.place) line_up(wait);
-    if (wait.place) wait.place->ask_after(pause);
-    return false;
-  } catch (const LeaseLost&) {
-    tell_end(wait, EventKind::given_up, "lost");
-    throw;
-  } catch (const Error& error) {
+/// ask(), and what becomes of its errors.
+bool BasicLock::attempt(Wait& wait, Attempt how) {
+  const bool proceeds = spec_->options.on_unavailable == OnUnavailable::proceed;
+  const auto in_vain = [&](const Error& error) {
+    tell_end(wait, EventKind::given_up,
+             dynamic_cast<const LeaseLost*>(&error) != nullptr ? "lost" : "unavailable");
+  };
+  const auto not_answered = [&](const Error& error, bool is_setting) {
     notify(EventKind::unavailable, 0, {}, error.what());
-    const bool of_memcached = dynamic_cast<const Unavailable*>(&error) != nullptr ||
-                              dynamic_cast<const ServerError*>(&error) != nullptr;
-    if (!of_memcached || options_.on_unavailable == OnUnavailable::fail) {
-      tell_end(wait, EventKind::given_up, "unavailable");
+    if (wait.place && how.woken.index() == 0) {
+      wait.place->fail({is_setting, error.what(), error.server()});
+    }
+    if (!proceeds) in_vain(error);
+  };
+  try {
+    return ask(wait, std::move(how));
+  } catch (const LeaseLost& error) {
+    // Its owner has lost it further out. A store in front of which a ZLock stands protects its
+    // data.
+    if (spec_->type != LockType::zlock) {
+      in_vain(error);
       throw;
     }
-    state_ = State::unprotected;
-    generation_ = detail::process_generation();
-    depth_ = 1;
-    tell_end(wait, EventKind::proceeded_unlocked, error.what());
+    go_unprotected(wait, error.what());
+  } catch (const Unavailable& error) {
+    not_answered(error, false);
+    if (!proceeds) throw;
+    go_unprotected(wait, error.what());
+  } catch (const ServerError& error) {
+    not_answered(error, true);
+    if (!proceeds) throw;
+    go_unprotected(wait, error.what());
+  }
+  return true;
+}
+
+/// One request, or what came from another thread.
+bool BasicLock::ask(Wait& wait, Attempt how) {
+  if (const auto* failure = std::get_if<detail::SharedFailure>(&how.woken)) {
+    const std::string& key = spec_->key.text();
+    const std::string what = failure->what.substr(failure->what.find(": ") + 2);
+    if (failure->is_setting) throw ServerError(what, key, failure->server);
+    throw Unavailable(what, key, failure->server);
+  }
+  if ((!wait.place || wait.owner_moves) && reenter(wait)) return true;
+  if (!wait.place && wait.lines_up && somebody_waits(wait)) {
+    line_up(wait);
+    if (!wait.place->may_ask()) {
+      tell_contended(wait);
+      return false;
+    }
+  }
+  const bool may_queue = wait.waits && (wait.place || !wait.lines_up);
+  auto* const handed = std::get_if<detail::Handed>(&how.woken);
+  auto result = handed != nullptr ? wait.candidate.receive(std::move(*handed))
+                                  : wait.candidate.ask(may_queue, wait.lines_up);
+  if (auto* got = std::get_if<std::shared_ptr<detail::Tenure>>(&result)) {
+    auto tenure = *got;
+    if (wait.by_owner) {
+      tenure = detail::Owners::instance().put(wait.owner, *got);
+      if (tenure != *got) (*got)->withdraw();  // its owner got it in another thread meanwhile
+    }
+    const bool ours = tenure == *got;
+    take(std::move(tenure), wait);
+    if (ours) {
+      tell_end(wait, EventKind::acquired);
+    } else {
+      tell_end(wait, EventKind::given_up, "entered");
+    }
     return true;
   }
+  Clock::duration pause{0};
+  if (const auto* guarded = std::get_if<detail::Candidate::Guarded>(&result)) {
+    pause = guarded->until - Clock::now();
+  } else {
+    const auto& sight = std::get<detail::Candidate::Contended>(result).sight;
+    // A holder in this process wakes who lines up, but not who did so only just now.
+    const bool unseen = wait.lines_up && !wait.place && sight.local;
+    if (!unseen) pause = wait.pauses.after(sight);
+    tell_contended(wait);
+  }
+  wait.again = Clock::now() + pause;
+  if (wait.lines_up && !wait.place) line_up(wait);
+  if (wait.place) wait.place->ask_after(pause);
+  return false;
+}
+
+void BasicLock::go_unprotected(Wait& wait, const char* why) {
+  hold_.state = State::unprotected;
+  hold_.generation = detail::process_generation();
+  hold_.depth = 1;
+  hold_.owner = wait.owner;
+  tell_end(wait, EventKind::proceeded_unlocked, why);
 }
 
 /// True when the owner is inside, or comes back to its reservation.
 bool BasicLock::reenter(Wait& wait) {
   if (!wait.by_owner) return false;
   detail::Owners& owners = detail::Owners::instance();
-  auto inside = owners.enter(wait.candidate.server(), key_, wait.owner);
+  auto inside = owners.enter(*spec_, wait.owner);
   if (!inside) return false;
   if (!inside->is_reserved()) {
-    take(std::move(inside), wait.owner);
+    take(std::move(inside), wait);
     if (wait.told_contended) tell_end(wait, EventKind::given_up, "entered");
     return true;
   }
+  if (spec_->options.renew) detail::Tenure::prepare_renewal(*spec_);
   if (!inside->resume()) {
-    owners.forget(key_, wait.owner, inside);
+    owners.forget(wait.owner, inside);
     return false;
   }
-  take(owners.put(key_, wait.owner, inside), wait.owner);
-  if (options_.renew) tenure_->start_renewal();
+  take(owners.put(wait.owner, inside), wait);
+  if (spec_->options.renew) hold_.tenure->start_renewal();
   tell_end(wait, EventKind::acquired);
   return true;
 }
 
 /// Then to ask at once would be in vain, or out of turn.
-bool BasicLock::somebody_waits(const Wait& wait) const {
-  return detail::LocalQueue::has(wait.candidate.server(), key_) ||
-         (options_.fair && detail::Recent::of(key_).contended());
+bool BasicLock::somebody_waits(const Wait& /*wait*/) const {
+  return detail::LocalQueue::has(spec_->server, spec_->key) ||
+         (spec_->options.fair && spec_->recent.contended());
 }
 
 void BasicLock::tell_contended(Wait& wait) const {
@@ -223,28 +274,29 @@ void BasicLock::tell_end(Wait& wait, EventKind kind, std::string_view detail) co
 }
 
 void BasicLock::line_up(Wait& wait) {
-  wait.place.emplace(wait.candidate.server(), wait.candidate);
+  wait.place.emplace(spec_->server, wait.candidate);
   if (wait.wake) wait.place->on_change(wait.wake);
 }
 
-void BasicLock::take(std::shared_ptr<detail::Tenure> tenure, const OwnerId& owner) {
-  tenure_ = std::move(tenure);
-  owner_ = owner;
-  state_ = State::leased;
-  generation_ = detail::process_generation();
-  ++depth_;
+void BasicLock::take(std::shared_ptr<detail::Tenure> tenure, const Wait& wait) {
+  hold_.tenure = std::move(tenure);
+  hold_.owner = wait.owner;
+  hold_.state = State::leased;
+  hold_.generation = detail::process_generation();
+  hold_.on_loop = wait.way == Wait::Way::background;
+  ++hold_.depth;
 }
 
 void BasicLock::clear() noexcept {
-  state_ = State::free;
-  depth_ = 0;
-  tenure_.reset();
+  OwnerId loop_owner = std::move(hold_.loop_owner);
+  hold_ = {};
+  hold_.loop_owner = std::move(loop_owner);
 }
 
 void BasicLock::require_held() const {
-  if (state_ != State::free && generation_ == detail::process_generation()) return;
+  if (hold_.state != State::free && !is_inherited()) return;
   throw std::system_error(std::make_error_code(std::errc::operation_not_permitted),
-                          fmt::format("memcachedlock: \"{}\" is not held", key_.text()));
+                          fmt::format("memcachedlock: \"{}\" is not held", spec_->key.text()));
 }
 
 Release BasicLock::release() { return leave(std::nullopt); }
@@ -252,21 +304,34 @@ Release BasicLock::release() { return leave(std::nullopt); }
 /// Out of one level; with the last one the lock is released, or reserved for a while.
 Release BasicLock::leave(std::optional<milliseconds> reservation) {
   require_held();
-  if (state_ == State::unprotected) {
-    if (--depth_ == 0) clear();
+  if (hold_.state == State::unprotected) {
+    if (--hold_.depth == 0) clear();
     return Release::unavailable;
   }
-  const auto tenure = tenure_;
-  if (--depth_ == 0) clear();
-  if (reenters() &&
-      !detail::Owners::instance().leave(key_, owner_, tenure, reservation.has_value())) {
+  const auto tenure = hold_.tenure;
+  const OwnerId owner = hold_.owner;
+  if (--hold_.depth == 0) clear();
+  if (reenters() && !detail::Owners::instance().leave(owner, tenure, reservation.has_value())) {
     return tenure->owns() ? Release::released : Release::lost;
   }
   if (!reservation) return tenure->release();
   tenure->reserve(*reservation);
   if (tenure->is_reserved()) return Release::released;
-  detail::Owners::instance().forget(key_, owner_, tenure);
+  detail::Owners::instance().forget(owner, tenure);
   return Release::lost;
+}
+
+/// What the end of the object does.
+void BasicLock::leave_for_good() noexcept {
+  if (is_inherited()) clear();
+  if (hold_.state == State::leased && hold_.on_loop && hold_.depth == 1) {
+    const auto tenure = hold_.tenure;
+    const OwnerId owner = hold_.owner;
+    clear();
+    if (reenters() && !detail::Owners::instance().leave(owner, tenure, false)) return;
+    if (!tenure->release_in_background()) (void)tenure->release();
+  }
+  while (hold_.state != State::free) unlock();
 }
 
 void BasicLock::reserve(milliseconds time) { leave(time); }
@@ -274,43 +339,41 @@ void BasicLock::reserve(milliseconds time) { leave(time); }
 void BasicLock::unlock() noexcept {
   try {
     (void)release();
+  } catch (const std::system_error& error) {
+    notify(EventKind::misused, 0, {}, error.what());
+    if (is_inherited()) clear();
   } catch (const std::exception& error) {
     notify(EventKind::unavailable, 0, {}, error.what());
-    if (generation_ != detail::process_generation()) clear();
   }
 }
 
 bool BasicLock::extend() {
   require_held();
-  if (state_ == State::unprotected) return false;
-  return tenure_->extend(options_.timeout, client_.options().operation_timeout);
+  if (hold_.state == State::unprotected) return false;
+  const auto tenure = hold_.tenure;  // who is told of its loss may release it
+  return tenure->extend(spec_->options.timeout);
 }
 
-bool BasicLock::owns_lock() const { return tenure_ != nullptr && tenure_->owns(); }
+bool BasicLock::owns_lock() const { return hold_.tenure != nullptr && hold_.tenure->owns(); }
 
 milliseconds BasicLock::remaining() const {
-  return tenure_ != nullptr ? tenure_->remaining() : milliseconds(0);
+  return hold_.tenure != nullptr ? hold_.tenure->remaining() : milliseconds(0);
 }
 
 FencingToken BasicLock::fencing_token() const { return lease().fencing_token(); }
 std::stop_token BasicLock::lost() const { return lease().lost(); }
-Lease BasicLock::lease() const { return Lease(tenure_); }
+Lease BasicLock::lease() const { return Lease(hold_.tenure); }
 
 void BasicLock::notify(EventKind kind, int attempt, std::chrono::nanoseconds duration,
                        std::string_view detail, bool ends_contention) const noexcept {
-  if (!client_.options().observer) return;
   Event event;
   event.kind = kind;
-  event.key = key_.text();
-  event.scope = options_.scope;
-  event.server = client_.backend_->server_of(key_).name();
-  event.lock = type_;
   event.attempt = attempt;
   event.duration = duration;
-  event.token = tenure_ != nullptr ? tenure_->fencing_token() : FencingToken{};
+  event.token = hold_.tenure != nullptr ? hold_.tenure->fencing_token() : FencingToken{};
   event.detail = detail;
   event.ends_contention = ends_contention;
-  client_.backend_->notify(event);
+  spec_->notify(event);
 }
 
 }  // namespace memcachedlock

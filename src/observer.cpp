@@ -29,6 +29,8 @@ std::string_view to_string(EventKind kind) noexcept {
       return "retried";
     case EventKind::unavailable:
       return "unavailable";
+    case EventKind::misused:
+      return "misused";
     case EventKind::proceeded_unlocked:
       return "proceeded_unlocked";
     case EventKind::restart_seen:

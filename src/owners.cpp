@@ -12,12 +12,13 @@ Owners& Owners::instance() {
   return owners.get();
 }
 
-std::string Owners::name_of(const Server& server, const Key& key, const OwnerId& owner) {
-  return fmt::format("{} {} {} {}", server.name(), key.item(), owner.number(), owner.word());
+std::string Owners::name_of(const LockSpec& spec, const OwnerId& owner) {
+  return fmt::format("{} {} {} {}", spec.server.name(), spec.key.item(), owner.number(),
+                     owner.word());
 }
 
-std::shared_ptr<Tenure> Owners::enter(const Server& server, const Key& key, const OwnerId& owner) {
-  const std::string name = name_of(server, key, owner);
+std::shared_ptr<Tenure> Owners::enter(const LockSpec& spec, const OwnerId& owner) {
+  const std::string name = name_of(spec, owner);
   Shard& part = shard(name);
   const MutexLock lock(part.mutex);
   const auto found = part.inside.find(name);
@@ -27,16 +28,15 @@ std::shared_ptr<Tenure> Owners::enter(const Server& server, const Key& key, cons
   if (!tenure->owns()) {
     throw LeaseLost(fmt::format("the lease of \"{}\" was lost further out; leave all its levels "
                                 "before taking it again",
-                                key.text()),
-                    key.text(), server.name());
+                                spec.key.text()),
+                    spec.key.text(), spec.server.name());
   }
   ++tenure->holds;
   return tenure;
 }
 
-std::shared_ptr<Tenure> Owners::put(const Key& key, const OwnerId& owner,
-                                    const std::shared_ptr<Tenure>& tenure) {
-  const std::string name = name_of(tenure->server(), key, owner);
+std::shared_ptr<Tenure> Owners::put(const OwnerId& owner, const std::shared_ptr<Tenure>& tenure) {
+  const std::string name = name_of(tenure->spec(), owner);
   Shard& part = shard(name);
   const MutexLock lock(part.mutex);
   std::shared_ptr<Tenure>& place = part.inside[name];
@@ -45,9 +45,8 @@ std::shared_ptr<Tenure> Owners::put(const Key& key, const OwnerId& owner,
   return place;
 }
 
-bool Owners::leave(const Key& key, const OwnerId& owner, const std::shared_ptr<Tenure>& tenure,
-                   bool keep) {
-  const std::string name = name_of(tenure->server(), key, owner);
+bool Owners::leave(const OwnerId& owner, const std::shared_ptr<Tenure>& tenure, bool keep) {
+  const std::string name = name_of(tenure->spec(), owner);
   Shard& part = shard(name);
   const MutexLock lock(part.mutex);
   if (--tenure->holds > 0) return false;
@@ -56,8 +55,8 @@ bool Owners::leave(const Key& key, const OwnerId& owner, const std::shared_ptr<T
   return true;
 }
 
-void Owners::forget(const Key& key, const OwnerId& owner, const std::shared_ptr<Tenure>& tenure) {
-  const std::string name = name_of(tenure->server(), key, owner);
+void Owners::forget(const OwnerId& owner, const std::shared_ptr<Tenure>& tenure) {
+  const std::string name = name_of(tenure->spec(), owner);
   Shard& part = shard(name);
   const MutexLock lock(part.mutex);
   const auto found = part.inside.find(name);

@@ -9,7 +9,6 @@
 #include <unordered_map>
 
 #include "annotations.hpp"
-#include "memcachedlock/key.hpp"
 #include "memcachedlock/options.hpp"
 #include "tenure.hpp"
 
@@ -22,15 +21,13 @@ class Owners {
 
   /// The holding in which this owner is, counted once more; or a reservation of this owner, not
   /// counted yet; or null. Throws LeaseLost when the owner is inside, but its lease is lost.
-  std::shared_ptr<Tenure> enter(const Server& server, const Key& key, const OwnerId& owner);
+  std::shared_ptr<Tenure> enter(const LockSpec& spec, const OwnerId& owner);
   /// A new or resumed holding, counted once. What the owner got meanwhile in another thread comes
   /// back instead.
-  std::shared_ptr<Tenure> put(const Key& key, const OwnerId& owner,
-                              const std::shared_ptr<Tenure>& tenure);
+  std::shared_ptr<Tenure> put(const OwnerId& owner, const std::shared_ptr<Tenure>& tenure);
   /// One less inside. True for the last; a holding that is kept then stays as a reservation.
-  bool leave(const Key& key, const OwnerId& owner, const std::shared_ptr<Tenure>& tenure,
-             bool keep);
-  void forget(const Key& key, const OwnerId& owner, const std::shared_ptr<Tenure>& tenure);
+  bool leave(const OwnerId& owner, const std::shared_ptr<Tenure>& tenure, bool keep);
+  void forget(const OwnerId& owner, const std::shared_ptr<Tenure>& tenure);
 
  private:
   struct Shard {
@@ -40,7 +37,7 @@ class Owners {
   Shard& shard(const std::string& name) {
     return shards_[std::hash<std::string>{}(name) % shards_.size()];
   }
-  static std::string name_of(const Server& server, const Key& key, const OwnerId& owner);
+  static std::string name_of(const LockSpec& spec, const OwnerId& owner);
 
   std::array<Shard, 32> shards_;
 };

@@ -17,7 +17,7 @@ constexpr microseconds shortest{50};
 // Contention that was seen so lately is expected again.
 constexpr nanoseconds remembered = std::chrono::seconds(1);
 
-std::int64_t now_ns() { return nanoseconds(Pauses::Clock::now().time_since_epoch()).count(); }
+std::int64_t now_ns() { return nanoseconds(Clock::now().time_since_epoch()).count(); }
 
 }  // namespace
 
@@ -26,7 +26,7 @@ Pauses::Pauses(const LockOptions& options)
       longest_behind_(options.fair ? longest_queued
                                    : std::min<Clock::duration>(options.interval, longest_queued)) {}
 
-Pauses::Clock::duration Pauses::after(const Sight& sight) {
+Clock::duration Pauses::after(const Sight& sight) {
   if (sight.place && !sight.local) return while_queued(sight, Clock::now());
   last_place_.reset();
   const bool same_holder = sight.holder == last_holder_;
@@ -36,7 +36,7 @@ Pauses::Clock::duration Pauses::after(const Sight& sight) {
 }
 
 /// Looks as seldom as it can, and often only when its turn may come.
-Pauses::Clock::duration Pauses::while_queued(const Sight& sight, Time now) {
+Clock::duration Pauses::while_queued(const Sight& sight, Time now) {
   const Clock::duration hold = std::max(sight.hold.usual, shortest);
   const Clock::duration deviation =
       sight.hold.deviation.count() > 0
@@ -95,7 +95,7 @@ void Pauses::estimate(const Sight& sight, Time now, Clock::duration hold,
 /// It is nobody's turn. Short pauses first. While the holders change, up to a few turns: the more
 /// who wait the longer each does, and the less often it need ask. While the same keeps it, up to
 /// the longest.
-Pauses::Clock::duration Pauses::while_polling(const Sight& sight, bool same_holder) {
+Clock::duration Pauses::while_polling(const Sight& sight, bool same_holder) {
   thread_local std::minstd_rand random(std::random_device{}());
   std::uniform_real_distribution<double> jitter(0.5, 1.5);
   const Clock::duration hold = std::max(sight.hold.usual, shortest);

@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 
+#include "clock.hpp"
 #include "memcachedlock/key.hpp"
 #include "memcachedlock/options.hpp"
 #include "record.hpp"
@@ -28,8 +29,6 @@ struct Sight {
 /// The pauses of one wait.
 class Pauses {
  public:
-  using Clock = std::chrono::steady_clock;
-
   explicit Pauses(const LockOptions& options);
   Clock::duration after(const Sight& sight);
 

@@ -17,9 +17,10 @@ class Pool::Watch final : public Keeper::Task, public std::enable_shared_from_th
       limit_ = limit;
       used_ = true;
       if (next_look_ <= deadline) return;
-      next_look_ = deadline;
     }
-    Keeper::punctual().schedule(shared_from_this(), {deadline, deadline});
+    Keeper::prompt().schedule(shared_from_this(), {deadline, deadline});
+    const MutexLock lock(mutex_);
+    next_look_ = std::min(next_look_, deadline);
   }
 
   /// False when the request was cut off, perhaps too late to do it harm.
@@ -66,34 +67,63 @@ class Pool::Watch final : public Keeper::Task, public std::enable_shared_from_th
   bool used_ MCL_GUARDED_BY(mutex_) = false;                   // since the last look
 };
 
-Pool::Pool(const ServerAddress& address, const ClientOptions& options)
-    : address_(address), options_(options), watch_(std::make_shared<Watch>()) {}
+Pool::Pool(const ServerAddress& address, const ClientOptions& options, std::size_t most)
+    : address_(address), options_(options), most_(most), watch_(std::make_shared<Watch>()) {}
 
 Pool::~Pool() = default;
 
-std::optional<Pool::Loan> Pool::lend(std::chrono::milliseconds limit) {
-  std::optional<Loan> loan;
-  {
-    const auto deadline = Clock::now() + limit;
-    const MutexLock lock(mutex_);
-    while (idle_.empty() && made_ >= options_.connections) {
-      if (freed_.wait_until(mutex_, deadline) == std::cv_status::timeout && idle_.empty() &&
-          made_ >= options_.connections) {
-        return std::nullopt;
-      }
-    }
-    if (idle_.empty()) {
-      loan = Loan(*this, std::make_unique<Connection>(address_, options_), false);
-      ++made_;
-    } else {
-      loan = Loan(*this, std::move(idle_.back()), true);
+std::optional<std::unique_ptr<Connection>> Pool::take(std::chrono::milliseconds limit) {
+  const MutexLock lock(mutex_);
+  if (waiters_.empty()) {
+    if (!idle_.empty()) {
+      auto connection = std::move(idle_.back());
       idle_.pop_back();
+      return connection;
+    }
+    if (made_ < most_) {
+      ++made_;
+      return nullptr;
     }
   }
-  const auto connecting = loan->used_before() ? std::chrono::milliseconds(0)
-                                              : std::min(limit, options_.connect_timeout);
-  watch_->begin(**loan, Clock::now(), limit + connecting);
-  return loan;
+  const auto deadline = Clock::now() + limit;
+  Waiter self;
+  const auto place = waiters_.insert(waiters_.end(), &self);
+  while (!self.is_served && Clock::now() < deadline) self.served.wait_until(mutex_, deadline);
+  if (self.is_served) return std::move(self.connection);
+  waiters_.erase(place);
+  return std::nullopt;
+}
+
+void Pool::give_back(std::unique_ptr<Connection> connection) {
+  const MutexLock lock(mutex_);
+  if (!waiters_.empty()) {
+    Waiter& next = *waiters_.front();
+    waiters_.pop_front();
+    next.connection = std::move(connection);
+    next.is_served = true;
+    next.served.notify_one();  // under the mutex: it is gone soon after
+  } else if (connection != nullptr) {
+    idle_.push_back(std::move(connection));
+  } else {
+    --made_;
+  }
+}
+
+std::optional<Pool::Loan> Pool::lend(std::chrono::milliseconds limit) {
+  auto taken = take(limit);
+  if (!taken) return std::nullopt;
+  const bool used_before = *taken != nullptr;
+  try {
+    if (!used_before) *taken = std::make_unique<Connection>(address_, options_);
+    const auto connecting = used_before ? std::chrono::milliseconds(0) : options_.connect_timeout;
+    watch_->begin(**taken, Clock::now(), limit + connecting);
+  } catch (...) {
+    watch_->end(taken->get());
+    taken->reset();
+    give_back(nullptr);
+    throw;
+  }
+  return Loan(*this, *std::move(taken), used_before);
 }
 
 Pool::Loan::Loan(Pool& pool, std::unique_ptr<Connection> connection, bool used_before) noexcept
@@ -102,15 +132,8 @@ Pool::Loan::Loan(Pool& pool, std::unique_ptr<Connection> connection, bool used_b
 Pool::Loan::~Loan() {
   if (connection_ == nullptr) return;  // moved from
   const bool in_time = pool_->watch_->end(connection_.get());
-  {
-    const MutexLock lock(pool_->mutex_);
-    if (keep_ && in_time) {
-      pool_->idle_.push_back(std::move(connection_));
-    } else {
-      --pool_->made_;
-    }
-  }
-  pool_->freed_.notify_one();
+  if (!keep_ || !in_time) connection_.reset();
+  pool_->give_back(std::move(connection_));
 }
 
 void Pool::Loan::discard_idle() {

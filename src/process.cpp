@@ -2,13 +2,17 @@
 
 #include <fmt/format.h>
 #include <pthread.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <charconv>
 #include <cstdint>
+#include <cstring>
+#include <new>
 #include <system_error>
 
 namespace memcachedlock::detail {
@@ -17,8 +21,30 @@ namespace {
 
 std::atomic<unsigned> generation{1};
 
+void begin_generation() noexcept { generation.fetch_add(1, std::memory_order_relaxed); }
+
+/// Where the kernel clears it in whatever process gets a copy of this one's memory, also by
+/// clone(2), which calls no handler: 0 there, until that process has looked.
+using Mark = std::atomic<unsigned char>;
+
+Mark* make_mark() noexcept {
+#ifdef MADV_WIPEONFORK
+  const auto size = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  void* page = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (page == MAP_FAILED) return nullptr;
+  if (madvise(page, size, MADV_WIPEONFORK) == 0) return new (page) Mark(1);
+  munmap(page, size);
+#endif
+  return nullptr;
+}
+
+Mark* const mark = make_mark();
+
 const bool registered = [] {
-  pthread_atfork(nullptr, nullptr, [] { generation.fetch_add(1, std::memory_order_relaxed); });
+  pthread_atfork(nullptr, nullptr, [] {
+    begin_generation();
+    if (mark != nullptr) mark->store(1, std::memory_order_relaxed);
+  });
   return true;
 }();
 
@@ -35,7 +61,7 @@ struct Identity {
     if (gethostname(host.data(), host.size() - 1) != 0) host[0] = '\0';
     std::string name(host.data());
     for (char& c : name) {
-      if (c <= ' ' || c > '~') c = '?';
+      if (c <= ' ' || c > '~' || c == '@') c = '?';
     }
     description = fmt::format("{}:{}", name, getpid());
   }
@@ -52,7 +78,13 @@ Identity& identity() {
 
 }  // namespace
 
-unsigned process_generation() noexcept { return generation.load(std::memory_order_relaxed); }
+unsigned process_generation() noexcept {
+  if (mark != nullptr && mark->load(std::memory_order_relaxed) == 0 &&
+      mark->exchange(1, std::memory_order_relaxed) == 0) {
+    begin_generation();
+  }
+  return generation.load(std::memory_order_relaxed);
+}
 
 std::string next_token() {
   Identity& self = identity();
@@ -82,16 +114,31 @@ std::string next_stamp() {
   return stamp;
 }
 
-std::string here() {
-  struct Place {
-    unsigned generation = 0;
-    std::string text;
-  };
-  thread_local Place place;
-  if (place.generation != process_generation()) {
-    place = {process_generation(), fmt::format("{}:{}", identity().description, gettid())};
+std::uint64_t random_bits() {
+  std::uint64_t bits = 0;
+  while (bits == 0) {
+    if (getentropy(&bits, sizeof bits) != 0) {
+      throw std::system_error(errno, std::generic_category(), "getentropy");
+    }
   }
-  return place.text;
+  return bits;
+}
+
+std::string here() {
+  // Without a destructor: static objects may still lock after those of the thread have run.
+  struct Place {
+    unsigned generation;
+    std::size_t size;
+    std::array<char, 320> text;
+  };
+  thread_local constinit Place place{};
+  if (place.generation != process_generation()) {
+    const std::string text = fmt::format("{}:{}", identity().description, gettid());
+    place.size = std::min(text.size(), place.text.size());
+    std::memcpy(place.text.data(), text.data(), place.size);
+    place.generation = process_generation();
+  }
+  return {place.text.data(), place.size};
 }
 
 }  // namespace memcachedlock::detail

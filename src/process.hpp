@@ -2,17 +2,20 @@
 #pragma once
 
 #include <atomic>
+#include <cstdint>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 
 namespace memcachedlock::detail {
 
-/// Changes in a child after fork.
+/// Changes in a child after fork, and in any other process that has a copy of this one's memory.
 unsigned process_generation() noexcept;
 
 /// A T that a forked child finds new. The parent's is left where it is, untouched: its mutexes may
-/// be locked by threads that the child does not have, its sockets are the parent's.
+/// be locked by threads that the child does not have, its sockets are the parent's. A T that can be
+/// made with a pointer to the parent's (or null) as its first argument is.
 template <class T>
 class PerProcess {
  public:
@@ -47,7 +50,15 @@ class PerProcess {
   struct Node {
     template <class... Args>
     Node(unsigned made_in, Node* before, const Args&... args)
-        : generation(made_in), parent(before), value(args...) {}
+        : generation(made_in), parent(before), value(make(before, args...)) {}
+    template <class... Args>
+    static T make([[maybe_unused]] Node* before, const Args&... args) {
+      if constexpr (std::is_constructible_v<T, const T*, const Args&...>) {
+        return T(before != nullptr ? &before->value : nullptr, args...);
+      } else {
+        return T(args...);
+      }
+    }
     unsigned generation;
     Node* parent;  // keeps it reachable for leak checkers
     T value;
@@ -63,6 +74,9 @@ bool is_of_this_process(std::string_view token);
 
 /// Another 15 hex digits at each call, in whatever process.
 std::string next_stamp();
+
+/// Never 0.
+std::uint64_t random_bits();
 
 /// "host:pid:thread" of the calling thread, one word, for people who look at a record.
 std::string here();

@@ -8,14 +8,12 @@
 #include <limits>
 #include <utility>
 
-#include "process.hpp"
-
 namespace memcachedlock::detail {
 
 namespace {
 
 constexpr std::string_view record_version = "mcl1";
-constexpr std::string_view epoch_version = "mcl-epoch1";
+constexpr std::string_view epoch_version = "mcl-epoch2";
 
 std::string_view next_word(std::string_view& text) {
   const auto space = text.find(' ');
@@ -87,7 +85,47 @@ bool parse_hold(std::string_view word, Record& record) {
   return true;
 }
 
-std::string_view token_of(std::string_view member) { return member.substr(0, member.find('@')); }
+/// "EPOCH:SEQUENCE", or "0" where it is not known.
+std::optional<FencingToken> parse_fence(std::string_view word) {
+  if (word == "0") return FencingToken{};
+  const auto fence = two_numbers(word, std::numeric_limits<std::uint64_t>::max());
+  if (!fence) return {};
+  return FencingToken{fence->first, fence->second};
+}
+
+/// "[END/]TOKEN@PLACE"
+std::optional<Member> parse_member(std::string_view word) {
+  Member member;
+  const auto slash = word.substr(0, word.find('@')).find('/');
+  if (slash != std::string_view::npos) {
+    constexpr std::uint64_t latest = 1ULL << 40U;  // s: beyond the year 30000
+    std::string_view number_text = word.substr(0, slash);
+    const auto number = next_number(number_text);
+    if (!number || *number > latest) return {};
+    member.end = static_cast<std::int64_t>(*number);
+    word.remove_prefix(slash + 1);
+  }
+  if (word.empty()) return {};
+  member.word = word;
+  return member;
+}
+
+void append_member(std::string& text, const Member& member) {
+  if (member.end != 0) {
+    append_number(text, static_cast<std::uint64_t>(member.end));
+    text += '/';
+  }
+  text += member.word;
+}
+
+auto find_token(const std::vector<Member>& members, std::string_view token) {
+  return std::find_if(members.begin(), members.end(),
+                      [&](const Member& member) { return member.token() == token; });
+}
+
+bool is_dead(const Member& member, std::int64_t time) {
+  return member.end != 0 && member.end <= time;
+}
 
 }  // namespace
 
@@ -101,12 +139,16 @@ std::string Record::encode() const {
   text += ' ';
   text += stamp;
   text += ' ';
-  append_number(text, fence);
+  append_number(text, fence.epoch);
+  if (fence) {
+    text += ':';
+    append_number(text, fence.sequence);
+  }
   text += ' ';
   text += owner;
-  for (const std::string& member : members) {
+  for (const Member& member : members) {
     text += ' ';
-    text += member;
+    append_member(text, member);
   }
   if (since.count() > 0) {
     text += " +";
@@ -120,9 +162,9 @@ std::string Record::encode() const {
     text += ':';
     append_number(text, static_cast<std::uint64_t>(hold.deviation.count()));
   }
-  for (const std::string& waiter : waiters) {
+  for (const Member& waiter : waiters) {
     text += " ?";
-    text += waiter;
+    append_member(text, waiter);
   }
   return text;
 }
@@ -133,7 +175,7 @@ std::optional<Record> Record::parse(std::string_view text) {
   if (state != "held" && state != "reserved") return {};
   const auto lease = next_lease(text);
   const std::string_view stamp = next_word(text);
-  const auto fence = next_number(text);
+  const auto fence = parse_fence(next_word(text));
   const std::string_view owner = next_word(text);
   if (!lease || stamp.empty() || !fence || owner.empty() || text.empty()) return {};
   Record record;
@@ -151,10 +193,10 @@ std::optional<Record> Record::parse(std::string_view text) {
       if (!parse_times(word, record)) return {};
     } else if (kind == '~') {
       if (!parse_hold(word, record)) return {};
-    } else if (word.empty()) {
-      return {};
     } else {
-      (kind == '?' ? record.waiters : record.members).emplace_back(word);
+      auto member = parse_member(word);
+      if (!member) return {};
+      (kind == '?' ? record.waiters : record.members).push_back(*std::move(member));
     }
   }
   if (record.members.empty()) return {};
@@ -162,16 +204,30 @@ std::optional<Record> Record::parse(std::string_view text) {
 }
 
 bool Record::has(std::string_view token) const {
-  return std::any_of(members.begin(), members.end(),
-                     [&](const std::string& member) { return token_of(member) == token; });
+  return find_token(members, token) != members.end();
 }
 
 void Record::add(std::string_view token, std::string_view place) {
-  members.push_back(member_word(token, place));
+  members.push_back({member_word(token, place)});
 }
 
 void Record::remove(std::string_view token) {
-  std::erase_if(members, [&](const std::string& member) { return token_of(member) == token; });
+  std::erase_if(members, [&](const Member& member) { return member.token() == token; });
+}
+
+void Record::set_end(std::string_view token, std::int64_t end) {
+  for (Member& member : members) {
+    if (member.token() == token) member.end = end;
+  }
+}
+
+bool Record::has_dead(std::int64_t time) const {
+  return std::any_of(members.begin(), members.end(),
+                     [&](const Member& member) { return is_dead(member, time); });
+}
+
+void Record::remove_dead(std::int64_t time) {
+  std::erase_if(members, [&](const Member& member) { return is_dead(member, time); });
 }
 
 std::string Record::waiter_word(std::string_view token, std::string_view place) {
@@ -181,21 +237,19 @@ std::string Record::waiter_word(std::string_view token, std::string_view place) 
 }
 
 std::optional<std::size_t> Record::place_of(std::string_view token) const {
-  const auto place = std::find_if(waiters.begin(), waiters.end(), [&](const std::string& waiter) {
-    return token_of(waiter) == token;
-  });
+  const auto place = find_token(waiters, token);
   if (place == waiters.end()) return {};
   return static_cast<std::size_t>(place - waiters.begin());
 }
 
 void Record::remove_waiter(std::string_view token) {
-  std::erase_if(waiters, [&](const std::string& waiter) { return token_of(waiter) == token; });
+  std::erase_if(waiters, [&](const Member& waiter) { return waiter.token() == token; });
 }
 
 void Record::grant(std::chrono::milliseconds grace) {
   reserved = false;
   lease = grace;
-  fence = 0;
+  fence = {};
   owner = "-";
   members.assign(1, waiters.front());
   std::erase(waiters, members.front());  // it may have come twice, by a request that was repeated
@@ -211,16 +265,21 @@ void Record::date() {
 }
 
 std::string Epoch::encode() const {
-  return fmt::format("{} {} {}", epoch_version, number, longest_lease.count());
+  return fmt::format("{} {:016x} {} {}", epoch_version, id, number, longest_lease.count());
 }
 
 std::optional<Epoch> Epoch::parse(std::string_view text) {
   if (next_word(text) != epoch_version) return {};
   constexpr auto highest = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
+  const std::string_view id_text = next_word(text);
+  std::uint64_t id = 0;
+  const char* const id_end = id_text.data() + id_text.size();
+  const auto [end, error] = std::from_chars(id_text.data(), id_end, id, 16);
   const auto number = next_number(text);
   const auto lease = next_lease(text);
-  if (!number || *number >= highest || !lease || !text.empty()) return {};
-  return Epoch{*number, *lease};
+  if (id == 0 || error != std::errc{} || end != id_end) return {};
+  if (!number || *number == 0 || *number >= highest || !lease || !text.empty()) return {};
+  return Epoch{id, *number, *lease};
 }
 
 }  // namespace memcachedlock::detail

@@ -8,6 +8,8 @@
 #include <string_view>
 #include <vector>
 
+#include "memcachedlock/lease.hpp"
+
 namespace memcachedlock::detail {
 
 /// How long holders have lately kept a lock.
@@ -19,25 +21,35 @@ struct HoldTime {
   friend bool operator==(const HoldTime&, const HoldTime&) = default;
 };
 
+/// A holder or a waiter, as it stands in a record: `[END/]TOKEN@HOST:PID:THREAD`.
+struct Member {
+  std::string word;      ///< TOKEN@HOST:PID:THREAD
+  std::int64_t end = 0;  ///< its lease is over at this time of the server's clock; 0: not known
+
+  [[nodiscard]] std::string_view token() const {
+    return std::string_view(word).substr(0, word.find('@'));
+  }
+  friend bool operator==(const Member&, const Member&) = default;
+};
+
 /// The value of a lock's item. In words:
 ///   mcl1 held|reserved LEASE_MS STAMP FENCE OWNER MEMBER [MEMBER ...]
 /// then, for people who look at it, since when it is held and how long after that it was written;
 /// where holders kept it for a measurable time, that; and who queues for it:
 ///   [+SINCE_MS:AGE_MS] [~HOLD_US:DEVIATION_US] [?MEMBER ...]
-/// where a member is TOKEN@HOST:PID:THREAD.
 /// A newcomer to the queue appends the last word itself, by memcached's `append`.
 struct Record {
   bool reserved = false;
   std::chrono::milliseconds lease{0};  ///< the longest of its members'
   std::string stamp;        ///< another for each writing, so that a writer knows its own again
-  std::uint64_t fence = 0;  ///< 0: the item's own CAS id, as the first writer can't know it
+  FencingToken fence{};     ///< {0, 0}: of the item's own CAS id, which the first writer can't know
   std::string owner = "-";  ///< a named owner's word; "-" where one process owns it
-  std::vector<std::string> members;  ///< who holds it; several for a named owner only
+  std::vector<Member> members;  ///< who holds it; several for a named owner only
   std::chrono::milliseconds since{
       0};  ///< held, by its holder's wall clock, from 1970; 0: not known
   std::chrono::milliseconds written{0};  ///< likewise, when its lease began
   HoldTime hold;
-  std::vector<std::string> waiters;  ///< the queue, in the order in which they came
+  std::vector<Member> waiters;  ///< the queue, in the order in which they came
 
   [[nodiscard]] std::string encode() const;
   /// Nothing when the text is no record of ours.
@@ -47,6 +59,11 @@ struct Record {
   /// `place` is of the thread that will hold it, as here() tells.
   void add(std::string_view token, std::string_view place);
   void remove(std::string_view token);
+  /// Nothing where it is no member.
+  void set_end(std::string_view token, std::int64_t end);
+  /// Whether the lease of one of them is over at `time` of the server's clock.
+  [[nodiscard]] bool has_dead(std::int64_t time) const;
+  void remove_dead(std::int64_t time);
 
   /// Of the queue, with a space before it, to be appended.
   [[nodiscard]] static std::string waiter_word(std::string_view token, std::string_view place);
@@ -64,9 +81,10 @@ struct Record {
   void date();
 };
 
-/// The value of the epoch item: `mcl-epoch1 NANOSECONDS LONGEST_LEASE_MS`.
+/// The value of the epoch item: `mcl-epoch2 ID NUMBER LONGEST_LEASE_MS`.
 struct Epoch {
-  std::uint64_t number = 0;
+  std::uint64_t id = 0;  ///< another for each item that is made: the server has lost the last one
+  std::uint64_t number = 0;  ///< of fencing tokens; never falls
   std::chrono::milliseconds longest_lease{0};
 
   [[nodiscard]] std::string encode() const;

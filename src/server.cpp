@@ -3,9 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <system_error>
 #include <utility>
 
 #include "memcachedlock/error.hpp"
+#include "probe.hpp"
+#include "signal_mask.hpp"
 #include "tell_observer.hpp"
 
 namespace memcachedlock::detail {
@@ -13,13 +16,11 @@ namespace memcachedlock::detail {
 namespace {
 
 using std::chrono::milliseconds;
-using std::chrono::nanoseconds;
 
-// How far the wall clocks of two hosts may differ before an epoch's age is misjudged.
-constexpr milliseconds clock_skew{1'000};
+// One for each background thread of a server.
+constexpr std::size_t background_connections = 2;
 
-nanoseconds wall_clock() { return std::chrono::system_clock::now().time_since_epoch(); }
-nanoseconds clock_offset() { return wall_clock() - Clock::now().time_since_epoch(); }
+constexpr std::time_t latest_ttl = 30 * 24 * 3'600;  // beyond it memcached takes an absolute time
 
 }  // namespace
 
@@ -27,11 +28,21 @@ Server::Server(ServerAddress address, const ClientOptions& options)
     : address_(std::move(address)),
       name_(address_.to_string()),
       options_(options),
-      epoch_key_(Key::epoch_item(options.prefix)),
-      clock_offset_(clock_offset()) {}
+      epoch_key_(Key::epoch_item(options.prefix)) {}
 
-void Server::raise(const Failure& failure, std::string_view key) const {
+void Server::raise(const Failure& failure, std::string_view key) {
   const std::string concerned = key.empty() ? "" : fmt::format(" (key \"{}\")", key);
+  // Whether it is memcached is known once it was.
+  const bool known = epochs_.get().knows_any();
+  if (failure.kind != Failure::Kind::timeout) {
+    if (const auto cause = known && failure.kind == Failure::Kind::disconnected
+                               ? std::nullopt
+                               : who_answers(address_, options_)) {
+      const std::string what = fmt::format("{} {}{}", name_, cause->text, concerned);
+      if (cause->passes) throw Unavailable(what, std::string(key), name_);
+      throw ServerError(what, std::string(key), name_);
+    }
+  }
   if (failure.kind == Failure::Kind::refused) {
     throw ServerError(fmt::format("{} does not answer as memcached does: {}; check the address and "
                                   "ClientOptions::protocol{}",
@@ -44,66 +55,110 @@ void Server::raise(const Failure& failure, std::string_view key) const {
                     std::string(key), name_);
 }
 
+void Server::raise_full(const Key& key) const {
+  throw ServerError(fmt::format("{} does not keep what it is given: is its memory full (-M), or "
+                                "are its items evicted at once? Give it more memory (-m)",
+                                name_),
+                    key.text(), name_);
+}
+
+Pool& Server::pool() {
+  return Keeper::is_background() ? background_pool_.get(address_, options_, background_connections)
+                                 : pool_.get(address_, options_, options_.connections);
+}
+
 template <class Request>
 auto Server::ask(std::string_view key, milliseconds limit, Request&& request) {
   const milliseconds longest_wait = std::clamp(limit, milliseconds(1), options_.operation_timeout);
-  Pool& pool = pool_.get(address_, options_);
   for (bool again = false;; again = true) {
-    std::optional<Pool::Loan> loan = pool.lend(longest_wait);
+    std::optional<Pool::Loan> loan;
+    try {
+      loan = pool().lend(longest_wait);
+    } catch (const std::system_error& error) {
+      throw Unavailable(fmt::format("{} was not asked: the thread that limits requests can't be "
+                                    "made ({}); raise the limit of threads",
+                                    name_, error.what()),
+                        std::string(key), name_);
+    }
     if (!loan) {
       throw Unavailable(fmt::format("{}: all {} connections were in use for {} ms; raise "
                                     "ClientOptions::connections or look why the server is slow",
                                     name_, options_.connections, longest_wait.count()),
                         std::string(key), name_);
     }
-    try {
-      (*loan)->begin(longest_wait);
-      const auto started = options_.observer ? Clock::now() : Clock::time_point{};
-      auto answer = request(**loan);
-      tell_observer(options_, [&](Observer& observer) {
-        observer.on_round_trip(name_, Clock::now() - started);
-      });
-      (*loan)->end();
-      loan->keep();
-      return answer;
-    } catch (const Failure& failure) {
-      if (failure.kind != Failure::Kind::disconnected || !loan->used_before() || again) {
-        raise(failure, key);
+    std::optional<Failure> trouble;
+    {
+      const SignalMask none;
+      try {
+        (*loan)->begin(longest_wait);
+        const auto started = options_.observer ? Clock::now() : Clock::time_point{};
+        auto answer = request(**loan);
+        const auto took = options_.observer ? Clock::now() - started : Clock::duration{};
+        (*loan)->end();
+        loan->keep();
+        loan.reset();  // before anybody is told, who may ask something himself
+        tell_observer(options_, [&](Observer& observer) { observer.on_round_trip(name_, took); });
+        return answer;
+      } catch (const Failure& failure) {
+        trouble = failure;
       }
-      loan->discard_idle();
     }
+    const bool used_before = loan->used_before();
+    // Those that were idle as long are no better.
+    if (used_before && trouble->kind != Failure::Kind::refused) loan->discard_idle();
+    loan.reset();
+    if (trouble->kind != Failure::Kind::disconnected || !used_before || again) raise(*trouble, key);
   }
 }
+
+void Server::read_clock(Connection& connection) { clock_.get().add(connection.read_clock()); }
 
 std::time_t Server::expiry(Connection& connection, milliseconds lease) {
   ServerClock& clock = clock_.get();
-  if (!connection.has_read_clock() || clock.wants_reading(Clock::now())) {
-    clock.add(connection.read_clock());
-  }
+  if (!connection.has_read_clock() || clock.wants_reading(Clock::now())) read_clock(connection);
   return clock.expiry(lease);
 }
 
-View Server::add_and_read(const Key& key, std::string_view value, milliseconds lease) {
+std::time_t Server::date(Connection& connection, Record& record, const Term& term) {
+  const std::time_t item = expiry(connection, term.item);
+  if (!term.holder.empty()) {
+    const std::time_t end = term.lease == term.item ? item : clock_.get().expiry(term.lease);
+    record.set_end(term.holder, end > latest_ttl ? end : 0);
+  }
+  return item;
+}
+
+View Server::add_and_read(const Key& key, Record& record, const Term& term, bool& stored) {
   return ask(key.text(), longest, [&](Connection& connection) {
-    return connection.add_and_read(key.item(), epoch_key_, value, expiry(connection, lease));
+    const std::time_t expires = date(connection, record, term);
+    const std::string value = record.encode();
+    stored = true;
+    return connection.add_and_read(key.item(), epoch_key_, value, expires);
   });
 }
 
-View Server::cas_and_read(const Key& key, std::string_view value, milliseconds lease,
-                          const Cas& cas, milliseconds limit) {
+View Server::cas_and_read(const Key& key, Record& record, const Term& term, const Cas& cas,
+                          bool& stored, milliseconds limit) {
   return ask(key.text(), limit, [&](Connection& connection) {
     if (!connection.knows(cas)) return connection.read(key.item(), epoch_key_);
-    return connection.cas_and_read(key.item(), epoch_key_, value, expiry(connection, lease), cas);
+    const std::time_t expires = date(connection, record, term);
+    const std::string value = record.encode();
+    stored = true;
+    return connection.cas_and_read(key.item(), epoch_key_, value, expires, cas);
   });
 }
 
 std::vector<std::optional<Item>> Server::cas_and_read_all(const std::vector<Rewrite>& all,
                                                           milliseconds limit) {
   return ask(all.front().key->text(), limit, [&](Connection& connection) {
+    std::vector<std::string> values;
     std::vector<Connection::Rewrite> requests;
+    values.reserve(all.size());
     requests.reserve(all.size());
     for (const Rewrite& one : all) {
-      requests.push_back({one.key->item(), one.value, expiry(connection, one.lease), one.cas});
+      const std::time_t expires = date(connection, *one.record, one.term);
+      values.push_back(one.record->encode());
+      requests.push_back({one.key->item(), values.back(), expires, one.cas});
     }
     return connection.cas_and_read_all(requests);
   });
@@ -114,11 +169,11 @@ View Server::read(const Key& key, milliseconds limit) {
              [&](Connection& connection) { return connection.read(key.item(), epoch_key_); });
 }
 
-std::vector<View> Server::read_all(std::span<const Key> keys) {
+std::vector<View> Server::read_all(std::span<const Key> keys, milliseconds limit) {
   std::vector<std::string_view> items;
   items.reserve(keys.size());
   for (const Key& key : keys) items.emplace_back(key.item());
-  return ask(keys.front().text(), longest,
+  return ask(keys.front().text(), limit,
              [&](Connection& connection) { return connection.read_all(items, epoch_key_); });
 }
 
@@ -127,29 +182,32 @@ View Server::read_lock(const Key& key) {
              [&](Connection& connection) { return connection.read(key.item()); });
 }
 
-View Server::append_and_read(const Key& key, std::string_view text) {
-  return ask(key.text(), longest,
-             [&](Connection& connection) { return connection.append_and_read(key.item(), text); });
+View Server::append_and_read(const Key& key, std::string_view text, bool& stored) {
+  return ask(key.text(), longest, [&](Connection& connection) {
+    stored = true;
+    return connection.append_and_read(key.item(), text);
+  });
 }
 
-Swap Server::swap(const Key& key, std::string_view value, milliseconds lease, const Cas& cas) {
+Swap Server::swap(const Key& key, Record& record, const Term& term, const Cas& cas) {
+  bool sent = false;
   return ask(key.text(), longest, [&](Connection& connection) {
-    if (!connection.knows(cas)) return Swap::changed;
-    return connection.swap(key.item(), value, expiry(connection, lease), cas);
+    if (!connection.knows(cas)) return sent ? Swap::unknown : Swap::changed;
+    const std::time_t expires = date(connection, record, term);
+    const std::string value = record.encode();
+    const bool again = std::exchange(sent, true);
+    const Swap outcome = connection.swap(key.item(), value, expires, cas);
+    return again && outcome != Swap::done ? Swap::unknown : outcome;
   });
 }
 
 Swap Server::remove_if(const Key& key, const Cas& cas) {
   bool sent = false;
   return ask(key.text(), longest, [&](Connection& connection) {
-    if (!connection.knows(cas)) {
-      const View view = connection.read(key.item(), epoch_key_);
-      if (view.lock) return Swap::changed;
-      // By the first sending, or by a restart.
-      return sent && is_since(view.epoch, cas.asked) ? Swap::done : Swap::absent;
-    }
-    sent = true;
-    return connection.remove_if(key.item(), cas);
+    if (!connection.knows(cas)) return sent ? Swap::unknown : Swap::changed;
+    const bool again = std::exchange(sent, true);
+    const Swap outcome = connection.remove_if(key.item(), cas);
+    return again && outcome != Swap::done ? Swap::unknown : outcome;
   });
 }
 
@@ -157,85 +215,70 @@ Statistics Server::statistics(const char* which) {
   return ask({}, longest, [&](Connection& connection) { return connection.statistics(which); });
 }
 
-bool Server::is_since(const std::optional<Item>& epoch, Clock::time_point time) {
-  const auto found = epoch ? Epoch::parse(epoch->value) : std::nullopt;
-  Memory& memory = memory_.get();
-  const MutexLock lock(memory.mutex);
-  return found && found->number == memory.epoch && memory.first_seen < time;
+std::int64_t Server::time(const Key& key) {
+  return ask(key.text(), longest, [&](Connection& connection) {
+    const ClockReading reading = connection.read_clock();
+    clock_.get().add(reading);
+    return reading.time;
+  });
+}
+
+bool Server::seems_past(std::int64_t time) {
+  return clock_.get().seems_past(static_cast<std::time_t>(time));
+}
+
+bool Server::is_since(const View& view, Clock::time_point time) {
+  return epochs_.get().is_since(view.epoch ? Epoch::parse(view.epoch->value) : std::nullopt, time);
 }
 
 Admission Server::prepare(const Key& key, milliseconds lease, RestartGuard guard) {
-  Memory& memory = memory_.get();
-  {
-    const MutexLock lock(memory.mutex);
-    if (memory.epoch != 0) return decide(memory, guard);
-  }
-  return admit(key, read(key).epoch, lease, guard);
+  if (epochs_.get().knows_any()) return decide(key, guard);
+  return admit(key, read(key), lease, guard);
 }
 
-Admission Server::admit(const Key& key, const std::optional<Item>& item, milliseconds lease,
-                        RestartGuard guard) {
-  Memory& memory = memory_.get();
-  Admission admission;
-  std::optional<milliseconds> restart;
-  {
-    const MutexLock lock(memory.mutex);
-    const bool as_before =
-        item && item->value == memory.epoch_text && lease <= memory.longest_lease;
-    const std::uint64_t epoch = as_before ? memory.epoch : settle(key, memory, item, lease);
-    if (epoch != memory.epoch) {
-      memory.follows_another = memory.epoch != 0;
-      memory.epoch = epoch;
-      memory.first_seen = Clock::now();
-      memory.waited_out = false;
-      if (memory.follows_another) restart = memory.longest_lease;
-    }
-    admission = decide(memory, guard);
-    memory.longest_lease = std::max(memory.longest_lease, lease);
-  }
-  if (restart && options_.observer) {
-    Event event;
-    event.kind = EventKind::restart_seen;
-    event.server = name_;
-    event.duration = *restart;
-    event.token = FencingToken{admission.epoch, 0};
-    tell_observer(options_, [&](Observer& observer) { observer.on_event(event); });
-  }
-  return admission;
-}
+/// Asks without a mutex: others may come meanwhile, and so may an observer that asks itself.
+Admission Server::admit(const Key& key, const View& view, milliseconds lease, RestartGuard guard) {
+  EpochWatch& epochs = epochs_.get();
+  if (view.epoch && epochs.is_current(view.epoch->value, lease)) return decide(key, guard);
 
-/// Brings the epoch item to what it must be: there, no lower than any seen, its longest lease no
-/// shorter than `lease` and any known. No request where it is so already.
-std::uint64_t Server::settle(const Key& key, Memory& memory, std::optional<Item> item,
-                             milliseconds lease) {
+  std::optional<Item> item = view.epoch;
+  std::uint64_t start = view.start;
   constexpr int most_tries = 8;  // each failed one means that another client changed it
-  for (int tries = 0; tries < most_tries; ++tries) {
+  for (int tries = 0;; ++tries) {
+    if (tries == most_tries) raise_full(key);
     if (item && item->cas.id == 0) {
       throw ServerError(fmt::format("{} runs without compare-and-swap, so locks could not be "
                                     "released safely: start memcached without -C (--disable-cas)",
                                     name_),
                         key.text(), name_);
     }
-    const std::optional<Epoch> found = item ? Epoch::parse(item->value) : std::nullopt;
-    if (found) memory.longest_lease = std::max(memory.longest_lease, found->longest_lease);
-    Epoch wanted{0, std::max(memory.longest_lease, lease)};
-    if (found && found->number >= memory.epoch) {
-      if (found->longest_lease >= wanted.longest_lease) {
-        memory.epoch_text = item->value;
-        return found->number;
+    const auto found = item ? Epoch::parse(item->value) : std::nullopt;
+    const std::uint64_t cas = item ? item->cas.id : 0;
+    if (found && !epochs.wanted(found, cas, lease, start)) {
+      const auto restart = epochs.see(*found, item->value, cas, lease, start, Clock::now());
+      if (restart && options_.observer) {
+        Event event;
+        event.kind = EventKind::restart_seen;
+        event.server = name_;
+        event.duration = *restart;
+        event.token = FencingToken{epochs.number(), 0};
+        tell_observer(options_, [&](Observer& observer) { observer.on_event(event); });
       }
-      wanted.number = found->number;
-    } else {
-      wanted.number = std::max(static_cast<std::uint64_t>(wall_clock().count()), memory.epoch + 1);
+      return decide(key, guard);
     }
     const bool create = !item;
-    const View view = ask(key.text(), longest, [&](Connection& connection) {
+    const View next = ask(key.text(), longest, [&](Connection& connection) {
       constexpr std::time_t forever = 0;
-      const std::string value = wanted.encode();
-      return create ? connection.add_and_read(epoch_key_, epoch_key_, value, forever)
-                    : connection.cas_and_read(epoch_key_, epoch_key_, value, forever, item->cas);
+      if (!connection.has_read_clock()) read_clock(connection);
+      start = connection.start_number();
+      const auto wanted = epochs.wanted(found, cas, lease, start);
+      if (!wanted) return connection.read(epoch_key_);
+      const std::string value = wanted->encode();
+      if (create) return connection.add_and_read(epoch_key_, epoch_key_, value, forever);
+      if (!connection.knows(item->cas)) return connection.read(epoch_key_);
+      return connection.cas_and_read(epoch_key_, epoch_key_, value, forever, item->cas);
     });
-    item = view.lock;
+    item = next.lock;
     if (create && item && item->cas.id == 0) {
       ask(key.text(), longest, [&](Connection& connection) {
         connection.remove(epoch_key_);  // leave such a server as it was
@@ -243,31 +286,16 @@ std::uint64_t Server::settle(const Key& key, Memory& memory, std::optional<Item>
       });
     }
   }
-  throw ServerError(fmt::format("{} does not keep what it is given: is its memory full (-M), or "
-                                "are its items evicted at once? Give it more memory (-m)",
-                                name_),
-                    key.text(), name_);
 }
 
-Admission Server::decide(Memory& memory, RestartGuard guard) const {
-  Admission admission{true, memory.epoch, {}};
-  const bool guarded =
-      guard == RestartGuard::strict || (guard == RestartGuard::known && memory.follows_another);
-  if (!guarded || memory.waited_out) return admission;
-
-  // A lease given before the restart ends within the longest one after it. The epoch's age by
-  // the wall clock counts only while that clock has not been set.
-  const auto now = Clock::now();
-  Clock::time_point open_at = memory.first_seen + memory.longest_lease;
-  const nanoseconds drift = std::chrono::abs(clock_offset() - clock_offset_);
-  if (drift < clock_skew) {
-    const nanoseconds age = wall_clock() - nanoseconds(memory.epoch);
-    open_at = std::min(open_at, now + memory.longest_lease + clock_skew - age);
-  }
-  admission.retry_at = open_at;
-  // Decided once: a longer lease that somebody uses from now on was not given before the restart.
-  admission.open = memory.waited_out = now >= open_at;
-  return admission;
+/// Where the guard is closed, the server may tell that it has lost nothing for long enough.
+Admission Server::decide(const Key& key, RestartGuard guard) {
+  EpochWatch& epochs = epochs_.get();
+  Admission admission = epochs.decide(guard, Clock::now(), milliseconds(0));
+  if (admission.open) return admission;
+  const auto first_seen = epochs.first_seen();
+  if (!clock_.get().was_read_since(first_seen)) (void)time(key);
+  return epochs.decide(guard, Clock::now(), clock_.get().memory_age(first_seen));
 }
 
 std::optional<Record> record_in(const std::optional<Item>& item) {

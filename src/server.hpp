@@ -12,6 +12,8 @@
 
 #include "annotations.hpp"
 #include "connection.hpp"
+#include "epoch_watch.hpp"
+#include "keeper.hpp"
 #include "memcachedlock/client.hpp"
 #include "memcachedlock/key.hpp"
 #include "memcachedlock/options.hpp"
@@ -22,17 +24,22 @@
 
 namespace memcachedlock::detail {
 
-/// Whether a lease may be given, by what the epoch item says.
-struct Admission {
-  bool open = false;
-  std::uint64_t epoch = 0;       ///< for the fencing token
-  Clock::time_point retry_at{};  ///< where it is not open: when it will be
+/// How long something that is written is to count.
+struct Term {
+  std::string_view holder;             ///< whose lease begins with it; empty: nobody's
+  std::chrono::milliseconds lease{0};  ///< of that holder
+  std::chrono::milliseconds item{0};   ///< how long the item must live at least
 };
 
 /// Thread safe. Every request waits as ClientOptions tells, and throws Unavailable or ServerError,
 /// which name key and server. A connection that sat idle while the server restarted is replaced and
 /// the request sent again, once; that is why all requests are such that a second sending does no
-/// harm. A `lease` is how long the item must live at least.
+/// harm. Those of the background threads use connections of their own, so that they never wait for
+/// others. No signal is delivered to a thread while it waits for an answer, as libmemcached then
+/// loses count of the time.
+///
+/// A `stored` is set before something is sent that the server may keep, so that who is not answered
+/// knows whether anything may have to be removed.
 class Server {
  public:
   /// The limit of a request that has no other than `operation_timeout`.
@@ -42,16 +49,19 @@ class Server {
 
   [[nodiscard]] const ServerAddress& address() const noexcept { return address_; }
   [[nodiscard]] const std::string& name() const noexcept { return name_; }
+  [[nodiscard]] Keeper& renewing() const { return Keeper::renewing(name_); }
+  [[nodiscard]] Keeper& acquiring() const { return Keeper::acquiring(name_); }
 
-  View add_and_read(const Key& key, std::string_view value, std::chrono::milliseconds lease);
+  /// The end of the holder's lease is put into the record.
+  View add_and_read(const Key& key, Record& record, const Term& term, bool& stored);
   /// Only reads where the server may have restarted since `cas` was learned: then it is not good
   /// any more, and what is there now comes back.
-  View cas_and_read(const Key& key, std::string_view value, std::chrono::milliseconds lease,
-                    const Cas& cas, std::chrono::milliseconds limit = longest);
+  View cas_and_read(const Key& key, Record& record, const Term& term, const Cas& cas, bool& stored,
+                    std::chrono::milliseconds limit = longest);
   struct Rewrite {
     const Key* key = nullptr;
-    std::string value;
-    std::chrono::milliseconds lease{0};
+    Record* record = nullptr;
+    Term term;
     Cas cas;
   };
   /// The same for several locks in one round trip, at most Connection::most_keys. Without
@@ -59,64 +69,59 @@ class Server {
   std::vector<std::optional<Item>> cas_and_read_all(const std::vector<Rewrite>& all,
                                                     std::chrono::milliseconds limit);
   /// A second sending may append twice.
-  View append_and_read(const Key& key, std::string_view text);
+  View append_and_read(const Key& key, std::string_view text, bool& stored);
   View read(const Key& key, std::chrono::milliseconds limit = longest);
   /// Different ones, fewer than Connection::most_keys, in one round trip. An error names the first.
-  std::vector<View> read_all(std::span<const Key> keys);
+  std::vector<View> read_all(std::span<const Key> keys, std::chrono::milliseconds limit = longest);
   /// Without the epoch, which costs as much as another read.
   View read_lock(const Key& key);
-  /// `changed` also where the server may have restarted since `cas` was learned, and where the
-  /// first sending was done already.
-  Swap swap(const Key& key, std::string_view value, std::chrono::milliseconds lease,
-            const Cas& cas);
+  /// `changed` also where the server may have restarted since `cas` was learned.
+  Swap swap(const Key& key, Record& record, const Term& term, const Cas& cas);
   Swap remove_if(const Key& key, const Cas& cas);
 
   /// `stats WHICH`.
   Statistics statistics(const char* which);
 
-  /// After it failed to answer the background thread: that should not wait for it again so soon,
-  /// as other servers' leases need it too.
+  /// The server's clock as it is now; seconds, rounded down. A request of its own.
+  std::int64_t time(const Key& key);
+  /// Whether this time of the server's clock has passed, as far as can be told without asking.
+  bool seems_past(std::int64_t time);
+
+  /// After it failed to answer the background thread, which should not ask it again so soon.
   void rest(Clock::time_point until) { resting_until_.store(until); }
   [[nodiscard]] Clock::time_point resting_until() const { return resting_until_.load(); }
 
   /// To be asked before the first record is sent to a server: reads the epoch where it is not
-  /// known yet. No request otherwise.
+  /// known yet. No request otherwise, unless the guard is closed.
   Admission prepare(const Key& key, std::chrono::milliseconds lease, RestartGuard guard);
-  /// To be asked with the epoch item that came back with a record of `key`. Makes the item where
-  /// there is none, and raises its longest lease where it must.
-  Admission admit(const Key& key, const std::optional<Item>& item, std::chrono::milliseconds lease,
+  /// To be asked with what came back with a record of `key`. Makes the epoch item where there is
+  /// none, and raises its longest lease where it must. Throws Unavailable, ServerError.
+  Admission admit(const Key& key, const View& view, std::chrono::milliseconds lease,
                   RestartGuard guard);
+  /// Whether the server keeps the epoch that was known before `time`, by what came back now.
+  bool is_since(const View& view, Clock::time_point time);
 
  private:
-  struct Memory {
-    Mutex mutex;
-    std::uint64_t epoch MCL_GUARDED_BY(mutex) = 0;  // 0: not seen yet
-    std::string epoch_text MCL_GUARDED_BY(mutex);   // the item of that
-    Clock::time_point first_seen MCL_GUARDED_BY(mutex){};
-    bool follows_another MCL_GUARDED_BY(mutex) = false;  // we knew an earlier epoch
-    bool waited_out MCL_GUARDED_BY(mutex) = false;       // leases from before it have ended
-    std::chrono::milliseconds longest_lease MCL_GUARDED_BY(mutex){0};  // seen or used so far
-  };
-
   template <class Request>
   auto ask(std::string_view key, std::chrono::milliseconds limit, Request&& request);
+  Pool& pool();
   /// For an item that lives as long as `lease` at least. Asks for the server's clock at times.
   std::time_t expiry(Connection& connection, std::chrono::milliseconds lease);
-  /// Whether the server's epoch is one that was known before `time`.
-  bool is_since(const std::optional<Item>& epoch, Clock::time_point time);
-  [[noreturn]] void raise(const Failure& failure, std::string_view key) const;
-  std::uint64_t settle(const Key& key, Memory& memory, std::optional<Item> item,
-                       std::chrono::milliseconds lease) MCL_REQUIRES(memory.mutex);
-  Admission decide(Memory& memory, RestartGuard guard) const MCL_REQUIRES(memory.mutex);
+  void read_clock(Connection& connection);
+  /// Puts the end of the lease into the record. The expiry of its item.
+  std::time_t date(Connection& connection, Record& record, const Term& term);
+  [[noreturn]] void raise(const Failure& failure, std::string_view key);
+  [[noreturn]] void raise_full(const Key& key) const;
+  Admission decide(const Key& key, RestartGuard guard);
 
   const ServerAddress address_;
   const std::string name_;
   const ClientOptions& options_;
   const std::string epoch_key_;
-  const std::chrono::nanoseconds clock_offset_;  // of the wall clock when we began
   std::atomic<Clock::time_point> resting_until_{};
   PerProcess<Pool> pool_;
-  PerProcess<Memory> memory_;
+  PerProcess<Pool> background_pool_;
+  PerProcess<EpochWatch> epochs_;
   PerProcess<ServerClock> clock_;
 };
 

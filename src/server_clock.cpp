@@ -27,13 +27,24 @@ constexpr seconds kept_for{60};
 // Its text protocol takes 31 bits.
 constexpr std::int64_t latest_time = std::numeric_limits<std::int32_t>::max();
 
+// memcached's uptime begins with 2 s, and is the difference of two times in whole seconds.
+constexpr seconds uptime_ahead{3};
+
 }  // namespace
+
+std::uint64_t ClockReading::start_number() const noexcept {
+  constexpr std::uint64_t nanoseconds_a_second = 1'000'000'000;
+  return static_cast<std::uint64_t>(std::max<std::int64_t>(time - uptime, 0)) *
+             nanoseconds_a_second +
+         static_cast<std::uint64_t>(pid) % nanoseconds_a_second;
+}
 
 void ServerClock::add(const ClockReading& reading) {
   const Offset offset = seconds(reading.time) - reading.asked.time_since_epoch();
   const std::int64_t started = reading.time - reading.uptime;
   const MutexLock lock(mutex_);
   if (reading.asked <= asked_) return;
+  last_ = reading;
   const bool first =
       asked_ == Clock::time_point::min() || started != started_ || reading.pid != pid_;
   started_ = started;
@@ -57,16 +68,36 @@ void ServerClock::add(const ClockReading& reading) {
   }
   offset_.store(std::max(before_, latest_), std::memory_order_relaxed);
   next_reading_.store(reading.asked + (first ? until_second_reading : between_readings),
-                      std::memory_order_relaxed);
+                      std::memory_order_release);
 }
 
 std::time_t ServerClock::expiry(milliseconds lease) const {
   const nanoseconds now =
       Clock::now().time_since_epoch() + offset_.load(std::memory_order_relaxed) + reading_age;
   const auto time = std::chrono::ceil<seconds>(now + lease).count();
-  if (time <= latest_time) return time;
+  if (time <= latest_time) return static_cast<std::time_t>(time);
   // From 2038 on, a TTL: as good as memcached can.
-  return std::chrono::ceil<seconds>(lease).count() + 1;
+  return static_cast<std::time_t>(std::chrono::ceil<seconds>(lease).count() + 1);
+}
+
+bool ServerClock::seems_past(std::time_t expiry) const {
+  const MutexLock lock(mutex_);
+  if (asked_ == Clock::time_point::min()) return false;
+  return seconds(last_.time) + (Clock::now() - last_.answered) >= seconds(expiry);
+}
+
+bool ServerClock::was_read_since(Clock::time_point since) const {
+  const MutexLock lock(mutex_);
+  return asked_ != Clock::time_point::min() && asked_ >= since;
+}
+
+milliseconds ServerClock::memory_age(Clock::time_point since) const {
+  const MutexLock lock(mutex_);
+  if (asked_ < since || asked_ == Clock::time_point::min() || last_.flushes != 0) {
+    return milliseconds(0);
+  }
+  const auto age = seconds(last_.uptime) - uptime_ahead + (Clock::now() - last_.answered);
+  return std::max(std::chrono::floor<milliseconds>(age), milliseconds(0));
 }
 
 }  // namespace memcachedlock::detail

@@ -5,8 +5,10 @@
 #include <chrono>
 #include <cstdint>
 #include <ctime>
+#include <optional>
 
 #include "annotations.hpp"
+#include "clock.hpp"
 
 namespace memcachedlock::detail {
 
@@ -18,7 +20,13 @@ struct ClockReading {
   std::int64_t time = 0;    ///< seconds; absolute expiry times are of this clock
   std::int64_t uptime = 0;  ///< seconds; with `time` and `pid` it tells a restart
   std::int64_t pid = 0;
-  std::chrono::steady_clock::time_point asked{};  ///< before the question was sent
+  std::int64_t flushes = 0;      ///< how often `flush_all` was sent since its start
+  Clock::time_point asked{};     ///< before the question was sent
+  Clock::time_point answered{};  ///< after the answer had come
+
+  /// Rises from one start of the server to the next, whoever asks: by the second in which it was
+  /// started and, within one, by its process. Nanoseconds, so that it looks like a time.
+  [[nodiscard]] std::uint64_t start_number() const noexcept;
 };
 
 /// A TTL counts from the clock as it stands, so it would be too short by the length of a stop. The
@@ -29,17 +37,25 @@ struct ClockReading {
 /// Thread safe.
 class ServerClock {
  public:
-  using Clock = std::chrono::steady_clock;
-
   /// Whether it is time for another reading. Besides, each new connection needs one before it
   /// stores anything, since the server may have restarted.
   [[nodiscard]] bool wants_reading(Clock::time_point now) const {
-    return now >= next_reading_.load(std::memory_order_relaxed);
+    return now >= next_reading_.load(std::memory_order_acquire);
   }
   void add(const ClockReading& reading);
 
   /// The expiry of an item that is sent now, and must live no shorter than `lease`.
   [[nodiscard]] std::time_t expiry(std::chrono::milliseconds lease) const;
+
+  /// Whether an expiry time has passed, as far as can be told without asking.
+  [[nodiscard]] bool seems_past(std::time_t expiry) const;
+
+  /// For how long at least the server has lost nothing, neither by a start nor by a flush, by a
+  /// reading that was asked for no earlier than `since`; 0 where there is none, or where it was
+  /// flushed, as nobody tells when.
+  [[nodiscard]] std::chrono::milliseconds memory_age(Clock::time_point since) const;
+
+  [[nodiscard]] bool was_read_since(Clock::time_point since) const;
 
   /// By how much longer than its lease an item lives, at most.
   static constexpr std::chrono::seconds longest_rounding{15};
@@ -48,12 +64,15 @@ class ServerClock {
   using Offset = std::chrono::nanoseconds;  // of the server's clock to ours
 
   mutable Mutex mutex_;
+  ClockReading last_ MCL_GUARDED_BY(mutex_);
   std::int64_t started_ MCL_GUARDED_BY(mutex_) = 0;
   std::int64_t pid_ MCL_GUARDED_BY(mutex_) = 0;
   Clock::time_point asked_ MCL_GUARDED_BY(mutex_) = Clock::time_point::min();
   Offset before_ MCL_GUARDED_BY(mutex_){0};
   Offset latest_ MCL_GUARDED_BY(mutex_){0};
   Clock::time_point latest_since_ MCL_GUARDED_BY(mutex_){};
+  // Written in this order, and an expiry is asked for only over a connection that has read the
+  // clock, so that who sees the one sees the other.
   std::atomic<Offset> offset_{};
   std::atomic<Clock::time_point> next_reading_{Clock::time_point::min()};
 };

@@ -4,7 +4,6 @@
 #include <sys/un.h>
 
 #include <algorithm>
-#include <cctype>
 #include <charconv>
 #include <cstdlib>
 
@@ -43,11 +42,11 @@ std::string parse_host(std::string_view entry, std::string_view text, std::strin
   if (text.size() > 253) reject(entry, "the host is too long");
   std::string host;
   for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (std::isalnum(byte) == 0 && allowed.find(c) == std::string_view::npos) {
-      reject(entry, "not a host name");
-    }
-    host += static_cast<char>(std::tolower(byte));
+    // Not by <cctype>, as a key's server must not depend on the program's locale.
+    const bool is_upper = c >= 'A' && c <= 'Z';
+    const bool is_plain = is_upper || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
+    if (!is_plain && allowed.find(c) == std::string_view::npos) reject(entry, "not a host name");
+    host += is_upper ? static_cast<char>(c - 'A' + 'a') : c;
   }
   return host;
 }
@@ -100,7 +99,12 @@ std::vector<ServerAddress> parse_servers(std::string_view list) {
 
 std::string servers_from_environment() {
   const char* variable = std::getenv("MEMCACHEDLOCK_SERVERS");
-  return variable != nullptr ? variable : "127.0.0.1:11211";
+  if (variable == nullptr) return "127.0.0.1:11211";
+  if (trimmed(variable).empty()) {
+    throw InvalidServers(
+        "MEMCACHEDLOCK_SERVERS is set but empty: unset it for 127.0.0.1:11211, or list servers");
+  }
+  return variable;
 }
 
 }  // namespace memcachedlock

@@ -1,6 +1,9 @@
 #include "tenure.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <system_error>
 #include <utility>
 
 #include "candidate.hpp"
@@ -24,31 +27,24 @@ constexpr unsigned most_passes = 64;
 constexpr unsigned most_passes_while_queued = 8;
 constexpr milliseconds longest_cohort{50};
 constexpr int share_for_others = 16;
+constexpr milliseconds longest_pause = longest_cohort / 8;
 
 }  // namespace
 
-Tenure::Tenure(std::shared_ptr<Backend> backend, Server& server, Key key,
-               const LockOptions& options, OwnerId owner, LockType type, Record record,
-               std::string token, const Item& item, std::uint64_t epoch, Clock::time_point started,
-               Cohort cohort)
-    : backend_(std::move(backend)),
-      server_(server),
-      key_(std::move(key)),
-      recent_(Recent::of(key_)),
-      scope_(options.scope),
+Tenure::Tenure(SharedSpec spec, OwnerId owner, Record record, std::string token, const Item& item,
+               std::uint64_t epoch, Clock::time_point started, Cohort cohort)
+    : spec_(std::move(spec)),
       owner_(std::move(owner)),
-      type_(type),
-      lease_(options.timeout),
-      fair_(options.fair),
       token_(std::move(token)),
-      fence_{epoch, record.fence != 0 ? record.fence : item.cas.id},
+      fence_(record.fence ? record.fence : FencingToken{epoch, item.cas.id}),
       started_(started),
       since_(Clock::now()),
       cohort_(cohort),
       generation_(process_generation()),
       record_(std::move(record)),
       cas_(item.cas),
-      deadline_(started + lease_) {}
+      lease_(spec_->options.timeout),
+      deadline_(started + spec_->options.timeout) {}
 
 bool Tenure::owns() const {
   return state_.load() == State::held && generation_ == process_generation() &&
@@ -66,7 +62,7 @@ Record Tenure::anew(bool reserved, milliseconds lease) const {
   Record next = record_;
   next.reserved = reserved && alone;
   next.lease = alone ? lease : std::max(next.lease, lease);
-  next.fence = fence_.sequence;
+  next.fence = fence_;
   next.stamp = next_stamp();
   next.date();
   return next;
@@ -85,12 +81,22 @@ std::optional<Tenure::Write> Tenure::accept(const Record& next, Clock::time_poin
   return Write::done;
 }
 
+Term Tenure::term(const Record& next, milliseconds lease) const {
+  return {token_, lease, lifetime(next, spec_->options.fair)};
+}
+
 /// Our record anew, with a full lifetime. Reads what is there when others have written too.
-Tenure::Write Tenure::write(bool reserved, milliseconds lease, milliseconds limit) {
+Tenure::Write Tenure::write(bool reserved, milliseconds lease) {
+  Server& server = spec_->server;
   for (int tries = 0; tries < most_tries; ++tries) {
     const auto started = Clock::now();
-    const Record next = anew(reserved, lease);
-    const View view = server_.cas_and_read(key_, next.encode(), lifetime(next, fair_), cas_, limit);
+    Record next = anew(reserved, lease);
+    bool stored = false;
+    const View view = server.cas_and_read(spec_->key, next, term(next, lease), cas_, stored);
+    // Before it counts, as for an acquire: who waits after a restart must know of it.
+    if (lease > lease_.load()) {
+      (void)server.admit(spec_->key, view, lease, RestartGuard::off);
+    }
     if (const auto outcome = accept(next, started, lease, view.lock)) return *outcome;
   }
   return Write::lost;
@@ -102,13 +108,15 @@ bool Tenure::lose() {
   return state_.compare_exchange_strong(held, State::lost);
 }
 
-bool Tenure::extend(milliseconds lease, milliseconds limit) {
+bool Tenure::extend(milliseconds lease) {
   bool extended = false;
   {
     const MutexLock lock(mutex_);
-    extended = owns() && write(false, lease, limit) == Write::done;
+    lease = std::max(lease, lease_.load());
+    extended = owns() && write(false, lease) == Write::done;
     if (!extended) lose();
     extended = extended && state_.load() == State::held;  // the watch may have given it up
+    if (extended) lease_.store(lease);
   }
   if (state_.load() == State::lost) announce_loss();
   if (extended) notify(EventKind::extended);
@@ -118,16 +126,17 @@ bool Tenure::extend(milliseconds lease, milliseconds limit) {
 Tenure::Passed Tenure::pass_on() {
   const auto now = Clock::now();
   // With a request before and one after, as it is for those who wait.
-  recent_.note_hold(std::chrono::duration_cast<std::chrono::microseconds>((now - started_) +
-                                                                          (since_ - started_)));
+  spec_->recent.note_hold(std::chrono::duration_cast<std::chrono::microseconds>(
+      (now - started_) + (since_ - started_)));
   if (record_.members.size() > 1) return {};
-  auto next = LocalQueue::claim(server_, key_);
+  auto next = LocalQueue::claim(spec_->server, spec_->key);
   if (!next) return {};
   const unsigned most = record_.waiters.empty() ? most_passes : most_passes_while_queued;
   if (cohort_.passes < most && now - cohort_.since < longest_cohort) return {hand_over(*next)};
   // Where nobody queues in the record, others may poll all the same.
   if (!record_.waiters.empty()) return {};
-  return {false, (now - cohort_.since) / share_for_others};
+  return {false,
+          std::min<Clock::duration>((now - cohort_.since) / share_for_others, longest_pause)};
 }
 
 /// Writes the record anew for the next. False when it is not ours any more, or not ours alone.
@@ -140,12 +149,15 @@ bool Tenure::hand_over(LocalQueue::Claim& next) {
     handed.stamp = next_stamp();
     handed.started = Clock::now();
     handed.cohort = {cohort_.passes + 1, cohort_.since};
-    const Record record = candidate.offer(record_, handed);
+    Record record = candidate.offer(record_, handed);
+    const LockOptions& options = candidate.spec()->options;
+    bool stored = false;
     try {
-      handed.view =
-          server_.cas_and_read(key_, record.encode(), lifetime(record, candidate.fair()), cas_);
+      handed.view = spec_->server.cas_and_read(
+          spec_->key, record, {handed.token, options.timeout, lifetime(record, options.fair)}, cas_,
+          stored);
     } catch (const Error&) {
-      take_out_later(candidate.backend(), key_, handed.token, candidate.lease());
+      if (stored) take_out_later(candidate.spec(), handed.token);
       throw;
     }
     const auto found = record_in(handed.view.lock);
@@ -178,12 +190,10 @@ Release Tenure::release() {
       trouble = error.what();
     }
     // Rather than at the end of its lease.
-    if (outcome == Release::unavailable) {
-      take_out_later(backend_, key_, token_, lease_, Arrival::certain);
-    }
+    if (outcome == Release::unavailable) take_out_later(spec_, token_, Arrival::certain);
     if (!in_time || !was_held) outcome = Release::lost;
   }
-  if (!passed.on) LocalQueue::wake(server_, key_, passed.pause);
+  if (!passed.on) LocalQueue::wake(spec_->server, spec_->key, passed.pause);
   end_tasks();
   if (outcome == Release::lost) announce_loss();
   if (outcome == Release::unavailable) notify(EventKind::unavailable, {}, trouble);
@@ -194,13 +204,34 @@ Release Tenure::release() {
   return outcome;
 }
 
+bool Tenure::release_in_background() {
+  class ReleaseTask final : public Keeper::Task {
+   public:
+    explicit ReleaseTask(std::shared_ptr<Tenure> tenure) : tenure_(std::move(tenure)) {}
+    std::optional<Keeper::Times> on_time(milliseconds /*limit*/) override {
+      (void)std::exchange(tenure_, nullptr)->release();
+      return std::nullopt;
+    }
+
+   private:
+    std::shared_ptr<Tenure> tenure_;
+  };
+  const auto now = Clock::now();
+  try {
+    return spec_->server.acquiring().schedule(std::make_shared<ReleaseTask>(shared_from_this()),
+                                              {now, now});
+  } catch (const std::exception&) {
+    return false;
+  }
+}
+
 /// Where somebody came into the queue during the last hold, as is likely to happen again, it reads
 /// first: to be refused would cost a round trip more.
 Release Tenure::depart() {
   const TakenOut taken =
-      take_out(server_, key_, token_, std::move(record_), cas_,
-               recent_.arrivals() ? Belief::likely_outdated : Belief::likely_true);
-  recent_.note_arrivals(taken.others_wrote);
+      take_out(spec_->server, spec_->key, token_, std::move(record_), cas_,
+               spec_->recent.arrivals() ? Belief::likely_outdated : Belief::likely_true);
+  spec_->recent.note_arrivals(taken.others_wrote);
   return taken.outcome;
 }
 
@@ -208,11 +239,11 @@ void Tenure::withdraw() {
   const MutexLock lock(mutex_);
   state_.store(State::over);
   try {
-    take_out(server_, key_, token_, std::move(record_), cas_);
+    take_out(spec_->server, spec_->key, token_, std::move(record_), cas_);
   } catch (const Error&) {
-    take_out_later(backend_, key_, token_, lease_);
+    take_out_later(spec_, token_);
   }
-  LocalQueue::wake(server_, key_);
+  LocalQueue::wake(spec_->server, spec_->key);
 }
 
 void Tenure::reserve(milliseconds time) {
@@ -220,7 +251,7 @@ void Tenure::reserve(milliseconds time) {
     const MutexLock lock(mutex_);
     bool kept = false;
     try {
-      kept = owns() && write(true, time, backend_->options().operation_timeout) == Write::done;
+      kept = owns() && write(true, time) == Write::done;
     } catch (const Error&) {  // unknown: not to be counted on
     }
     State held = State::held;
@@ -233,15 +264,18 @@ void Tenure::reserve(milliseconds time) {
   }
   const auto end = deadline_.load();
   end_tasks();
-  Keeper::instance().schedule(shared_from_this(), {end, end});
+  try {
+    scheduled_.store(true);
+    spec_->server.renewing().schedule(shared_from_this(), {end, end});
+  } catch (const std::system_error&) {  // then memcached ends it
+  }
   notify(EventKind::reserved, time);
 }
 
 bool Tenure::resume() {
   const MutexLock lock(mutex_);
   if (!is_reserved() || generation_ != process_generation()) return false;
-  const bool mine = Clock::now() < deadline_.load() &&
-                    write(false, lease_, backend_->options().operation_timeout) == Write::done;
+  const bool mine = Clock::now() < deadline_.load() && write(false, lease_.load()) == Write::done;
   state_.store(mine ? State::held : State::over);
   return mine;
 }
@@ -255,13 +289,30 @@ std::optional<Keeper::Times> Tenure::lapse() {
     State reserved = State::reserved;
     if (!state_.compare_exchange_strong(reserved, State::over)) return std::nullopt;
     try {
-      take_out(server_, key_, token_, std::move(record_), cas_);
+      take_out(spec_->server, spec_->key, token_, std::move(record_), cas_);
     } catch (const Error&) {  // memcached will expire it
     }
   }
-  LocalQueue::wake(server_, key_);
-  Owners::instance().forget(key_, owner_, shared_from_this());
+  LocalQueue::wake(spec_->server, spec_->key);
+  Owners::instance().forget(owner_, shared_from_this());
   return std::nullopt;
+}
+
+void Tenure::raise_no_thread(const LockSpec& spec, const std::system_error& error) {
+  throw Unavailable(
+      fmt::format("\"{}\" was not acquired: the thread that would renew its lease can't be made "
+                  "({}); raise the limit of threads",
+                  spec.key.text(), error.what()),
+      spec.key.text(), spec.server.name());
+}
+
+void Tenure::prepare_renewal(const LockSpec& spec) {
+  try {
+    spec.server.renewing().prepare();
+    Keeper::prompt().prepare();
+  } catch (const std::system_error& error) {
+    raise_no_thread(spec, error);
+  }
 }
 
 void Tenure::start_renewal() {
@@ -272,19 +323,20 @@ void Tenure::start_renewal() {
     next_renewal_ = Clock::now() + (deadline_.load() - Clock::now()) / 3;
     times = next_times();
   }
-  Keeper::instance().schedule(shared_from_this(), times);
+  scheduled_.store(true);
+  spec_->server.renewing().schedule(shared_from_this(), times);
   start_watch();
 }
 
 void Tenure::start_watch() {
   if (state_.load() != State::held || generation_ != process_generation()) return;
   if (watched_.exchange(true)) return;
-  Keeper::punctual().schedule(loss_watch(), {watch_until(), watch_until()});
+  Keeper::prompt().schedule(loss_watch(), {watch_until(), watch_until()});
 }
 
 void Tenure::end_tasks() {
-  Keeper::instance().cancel(shared_from_this());
-  if (watched_.exchange(false)) Keeper::punctual().cancel(loss_watch());
+  if (scheduled_.load()) spec_->server.renewing().cancel(shared_from_this());
+  if (watched_.exchange(false)) Keeper::prompt().cancel(loss_watch());
 }
 
 std::shared_ptr<Keeper::Task> Tenure::loss_watch() {
@@ -299,7 +351,9 @@ std::optional<Keeper::Times> Tenure::LossWatch::on_time(milliseconds) {
   return std::nullopt;
 }
 
-Clock::time_point Tenure::watch_until() const { return deadline_.load() - margin_of(lease_); }
+Clock::time_point Tenure::watch_until() const {
+  return deadline_.load() - margin_of(lease_.load());
+}
 
 Keeper::Times Tenure::next_times() const {
   const auto latest = watch_until();
@@ -307,17 +361,27 @@ Keeper::Times Tenure::next_times() const {
 }
 
 std::stop_token Tenure::lost() {
-  start_watch();
+  if (generation_ != process_generation()) {  // whose mutexes the parent may have locked
+    std::stop_source gone;
+    gone.request_stop();
+    return gone.get_token();
+  }
+  const bool over = state_.load() == State::held && Clock::now() >= watch_until();
+  if (over && lose()) announce_loss();
+  try {
+    start_watch();
+  } catch (const std::system_error&) {  // no thread: it is told when somebody asks
+  }
   const MutexLock lock(stop_mutex_);
   if (!stop_) {
     stop_.emplace();
-    if (announced_) stop_->request_stop();
+    if (announced_ || state_.load() == State::lost) stop_->request_stop();
   }
   return stop_->get_token();
 }
 
 void Tenure::announce_loss() {
-  LocalQueue::wake(server_, key_);
+  LocalQueue::wake(spec_->server, spec_->key);
   std::optional<std::stop_source> stop;
   {
     const MutexLock lock(stop_mutex_);
@@ -364,10 +428,10 @@ void Tenure::renew(std::vector<Renewal*>& open, milliseconds limit) {
   try {
     std::vector<Server::Rewrite> requests;
     for (Renewal* renewal : open) {
-      renewal->next = renewal->tenure->anew(false, renewal->tenure->lease_);
+      renewal->next = renewal->tenure->anew(false, renewal->tenure->lease_.load());
       requests.push_back(renewal->tenure->request(renewal->next));
     }
-    items = server_.cas_and_read_all(requests, limit);
+    items = spec_->server.cas_and_read_all(requests, limit);
   } catch (const Error& error) {
     for (Renewal* renewal : open) renewal->trouble = error.what();
     open.clear();
@@ -376,15 +440,15 @@ void Tenure::renew(std::vector<Renewal*>& open, milliseconds limit) {
   std::vector<Renewal*> still_open;
   for (std::size_t at = 0; at < open.size(); ++at) {
     Tenure& tenure = *open[at]->tenure;
-    const auto outcome = tenure.accept(open[at]->next, started, tenure.lease_, items[at]);
+    const auto outcome = tenure.accept(open[at]->next, started, tenure.lease_.load(), items[at]);
     if (!outcome) still_open.push_back(open[at]);
     if (outcome == Write::lost) tenure.lose();
   }
   open.swap(still_open);
 }
 
-Server::Rewrite Tenure::request(const Record& next) const {
-  return {&key_, next.encode(), lifetime(next, fair_), cas_};
+Server::Rewrite Tenure::request(Record& next) const {
+  return {&spec_->key, &next, term(next, lease_.load()), cas_};
 }
 
 std::optional<Keeper::Times> Tenure::begin_renewal(Clock::time_point now, std::size_t place,
@@ -395,7 +459,7 @@ std::optional<Keeper::Times> Tenure::begin_renewal(Clock::time_point now, std::s
   if (!mutex_.try_lock()) return Keeper::Times{now + milliseconds(5), watch_until()};
   std::optional<Keeper::Times> again;
   if (state_.load() == State::held && renewing_.load()) {
-    const auto rest = server_.resting_until();
+    const auto rest = spec_->server.resting_until();
     if (now >= next_renewal_ && now >= rest) {
       renewals.push_back({.place = place, .tenure = this, .next = {}, .trouble = {}, .again = {}});
       return std::nullopt;
@@ -409,12 +473,13 @@ std::optional<Keeper::Times> Tenure::begin_renewal(Clock::time_point now, std::s
 }
 
 void Tenure::end_renewal(Renewal& renewal, Clock::time_point started) {
+  const milliseconds lease = lease_.load();
   if (renewal.trouble.empty()) {
-    next_renewal_ = started + lease_ / 3;
+    next_renewal_ = started + lease / 3;
   } else {
     // Lease time is left: again, more often than the first time.
-    server_.rest(Clock::now() + std::min(rest_time, lease_ / 20));
-    next_renewal_ = started + std::clamp(lease_ / 20, milliseconds(5), milliseconds(1'000));
+    spec_->server.rest(Clock::now() + std::min(rest_time, lease / 20));
+    next_renewal_ = started + std::clamp(lease / 20, milliseconds(5), milliseconds(1'000));
   }
   renewal.again = next_times();
   mutex_.unlock();
@@ -433,17 +498,12 @@ std::optional<Keeper::Times> Tenure::tell(const Renewal& renewal) {
 
 void Tenure::notify(EventKind kind, std::chrono::nanoseconds duration,
                     std::string_view detail) const {
-  if (!backend_->options().observer) return;
   Event event;
   event.kind = kind;
-  event.key = key_.text();
-  event.scope = scope_;
-  event.server = server_.name();
-  event.lock = type_;
   event.duration = duration;
   event.token = fence_;
   event.detail = detail;
-  backend_->notify(event);
+  spec_->notify(event);
 }
 
 }  // namespace memcachedlock::detail

@@ -7,15 +7,14 @@
 #include <optional>
 #include <stop_token>
 #include <string>
+#include <system_error>
 #include <vector>
 
-#include "backend.hpp"
 #include "keeper.hpp"
 #include "local_queue.hpp"
-#include "memcachedlock/key.hpp"
+#include "lock_spec.hpp"
 #include "memcachedlock/lease.hpp"
 #include "memcachedlock/options.hpp"
-#include "pace.hpp"
 #include "record.hpp"
 
 namespace memcachedlock::detail {
@@ -26,25 +25,34 @@ struct Cohort {
   Clock::time_point since = Clock::now();
 };
 
-/// Thread safe. It is held from its making until release(), the loss of its lease, or a fork (in
-/// the child). Once lost it stays lost.
+/// Thread safe. It is held from its making until release(), withdraw(), reserve(), the loss of its
+/// lease, or a fork (in the child). Once lost it stays lost. The lease is the holding's, whichever
+/// lock object asks: it never gets shorter.
 class Tenure final : public Keeper::Task, public std::enable_shared_from_this<Tenure> {
  public:
   /// A record that was just written for `token`; the lease counts from `started`.
-  Tenure(std::shared_ptr<Backend> backend, Server& server, Key key, const LockOptions& options,
-         OwnerId owner, LockType type, Record record, std::string token, const Item& item,
+  Tenure(SharedSpec spec, OwnerId owner, Record record, std::string token, const Item& item,
          std::uint64_t epoch, Clock::time_point started, Cohort cohort);
 
-  /// False when the lease is lost. Throws Unavailable; the lease then runs on as it was.
-  bool extend(std::chrono::milliseconds lease, std::chrono::milliseconds limit);
+  /// The lease begins anew, and gets as long as `lease` where it was shorter. False when it is
+  /// lost. Throws Unavailable; the lease then runs on as it was.
+  bool extend(std::chrono::milliseconds lease);
   Release release();
+  /// release() by a background thread, for a caller that must not wait. False where there is none
+  /// any more, as the process ends.
+  bool release_in_background();
   /// Takes back what was never granted, or not used: a release that nobody is told of.
   void withdraw();
   /// Held for its owner, but by nobody, for `time`.
   void reserve(std::chrono::milliseconds time);
   /// Held again, for a full lease. False when somebody else has it or may have it.
   bool resume();
+  /// Throws std::system_error where a thread can't be made; not soon after prepare_renewal().
   void start_renewal();
+  /// Makes the threads that start_renewal() needs. Throws Unavailable.
+  static void prepare_renewal(const LockSpec& spec);
+  /// Throws the Unavailable of that.
+  [[noreturn]] static void raise_no_thread(const LockSpec& spec, const std::system_error& error);
   /// From now on its loss is told in time, and not only when it is found.
   void start_watch();
 
@@ -53,11 +61,11 @@ class Tenure final : public Keeper::Task, public std::enable_shared_from_this<Te
   [[nodiscard]] std::chrono::milliseconds remaining() const;
   [[nodiscard]] FencingToken fencing_token() const noexcept { return fence_; }
   [[nodiscard]] std::stop_token lost();
-  [[nodiscard]] Server& server() const noexcept { return server_; }
+  [[nodiscard]] const LockSpec& spec() const noexcept { return *spec_; }
   std::optional<Keeper::Times> on_time(std::chrono::milliseconds limit) override;
   /// Renewals at one server share a round trip.
   [[nodiscard]] const void* group() const noexcept override {
-    return is_reserved() ? nullptr : &server_;
+    return is_reserved() ? nullptr : &spec_->server;
   }
   std::vector<std::optional<Keeper::Times>> on_time_together(
       const Keeper::Batch& batch, std::chrono::milliseconds limit) override MCL_NO_ANALYSIS;
@@ -79,8 +87,8 @@ class Tenure final : public Keeper::Task, public std::enable_shared_from_this<Te
     Tenure& tenure_;
   };
 
-  Write write(bool reserved, std::chrono::milliseconds lease, std::chrono::milliseconds limit)
-      MCL_REQUIRES(mutex_);
+  Write write(bool reserved, std::chrono::milliseconds lease) MCL_REQUIRES(mutex_);
+  [[nodiscard]] Term term(const Record& next, std::chrono::milliseconds lease) const;
   /// Our record, to be written with a lease that begins now.
   [[nodiscard]] Record anew(bool reserved, std::chrono::milliseconds lease) const
       MCL_REQUIRES(mutex_);
@@ -97,7 +105,7 @@ class Tenure final : public Keeper::Task, public std::enable_shared_from_this<Te
     std::string trouble;  // why it is not known what became of it
     Keeper::Times again{};
   };
-  [[nodiscard]] Server::Rewrite request(const Record& next) const MCL_REQUIRES(mutex_);
+  [[nodiscard]] Server::Rewrite request(Record& next) const MCL_REQUIRES(mutex_);
   /// Locks the mutex, and leaves it locked where a renewal is due, which is appended. Else when to
   /// be called again.
   std::optional<Keeper::Times> begin_renewal(Clock::time_point now, std::size_t place,
@@ -126,15 +134,8 @@ class Tenure final : public Keeper::Task, public std::enable_shared_from_this<Te
   [[nodiscard]] Keeper::Times next_times() const MCL_REQUIRES(mutex_);
   [[nodiscard]] Clock::time_point watch_until() const;
 
-  const std::shared_ptr<Backend> backend_;
-  Server& server_;
-  const Key key_;
-  Recent& recent_;
-  const std::string scope_;
+  const SharedSpec spec_;
   const OwnerId owner_;
-  const LockType type_;
-  const std::chrono::milliseconds lease_;
-  const bool fair_;
   const std::string token_;
   const FencingToken fence_;
   const Clock::time_point started_;  // before the request that got it was sent
@@ -146,8 +147,10 @@ class Tenure final : public Keeper::Task, public std::enable_shared_from_this<Te
   Record record_ MCL_GUARDED_BY(mutex_);
   Cas cas_ MCL_GUARDED_BY(mutex_);
   std::atomic<State> state_{State::held};
+  std::atomic<std::chrono::milliseconds> lease_;
   std::atomic<Clock::time_point> deadline_;
   std::atomic<bool> renewing_{false};
+  std::atomic<bool> scheduled_{false};  // ever, with the server's thread
   std::atomic<bool> watched_{false};
   LossWatch loss_watch_{*this};
   Clock::time_point next_renewal_ MCL_GUARDED_BY(mutex_){};

@@ -330,7 +330,8 @@ TEST_P(Leaks, NothingIsLeaked) {
       }
     }
   }
-  EXPECT_TRUE(eventually([&] { return threads() == threads_before; }));
+  // Those of the server that has gone end when they have had nothing to do for a while.
+  EXPECT_TRUE(eventually([&] { return threads().size() <= threads_before.size(); }));
   EXPECT_TRUE(eventually([&] { return descriptors() == descriptors_before; }))
       << testing::PrintToString(descriptors()) << testing::PrintToString(descriptors_before);
 }

@@ -106,6 +106,10 @@ TEST_P(Hostile, ARecordOfSomebodyElseHarmsOnlyItsKey) {
       "mcl1 held 18446744073709551615 s 0 - " + token + ".1@h:1",
       "mcl1 held 99999999999999999999999 s 0 - " + token + ".1@h:1",
       "mcl1 held 1000 s 99999999999999999999999 - " + token + ".1@h:1",
+      "mcl1 held 1000 s 7 - " + token + ".1@h:1",
+      "mcl1 held 1000 s 7:-1 - " + token + ".1@h:1",
+      "mcl1 held 1000 s 0 - -1/" + token + ".1@h:1",
+      "mcl1 held 1000 s 0 - 99999999999999999999/" + token + ".1@h:1",
       std::string("mcl1\0held", 9),
       std::string(1'500'000, 'x'),
       std::string(1'500'000, ' '),
@@ -113,7 +117,8 @@ TEST_P(Hostile, ARecordOfSomebodyElseHarmsOnlyItsKey) {
   const std::vector<std::string> held_by_nobody{
       "mcl1 held 1000 s 0 - x",
       "mcl1 held 1000 s 0 - " + token + ".1@h:1",
-      "mcl1 held 1000 s 18446744073709551615 - " + token + ".1@h:1\r\nflush_all\r\n",
+      "mcl1 held 1000 s 18446744073709551615:18446744073709551615 - " + token +
+          ".1@h:1\r\nflush_all\r\n",
       "mcl1 reserved 1000 s 0 n:owner" + members,
       "mcl1 held 1000 s 0 -" + members,
   };
@@ -178,7 +183,7 @@ TEST_P(Hostile, AForgedEpochHoldsNobodyUpForEver) {
 TEST_P(Hostile, OwnerTokensAreNotGuessed) {
   std::set<std::string> tokens;
   const std::regex form(
-      "mcl1 held \\d+ [0-9a-f]{15} 0 - ([0-9a-f]{32})\\.\\d+@\\S+:\\d+:\\d+ \\+\\d+:0");
+      "mcl1 held \\d+ [0-9a-f]{15} 0 - \\d+/([0-9a-f]{32})\\.\\d+@\\S+:\\d+:\\d+ \\+\\d+:0");
   for (int i = 0; i < 8; ++i) {
     EXPECT_TRUE(ended_well(in_child([&]() -> bool {
       mcl::Lock lock(client(), "key" + std::to_string(i));

@@ -2,6 +2,8 @@
 // include this header does not need it.
 #pragma once
 
+#include "memcachedlock/detail/export.hpp"
+
 #include <boost/asio/associated_cancellation_slot.hpp>
 #include <boost/asio/associated_executor.hpp>
 #include <boost/asio/async_result.hpp>
@@ -13,10 +15,12 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/query.hpp>
 #include <chrono>
+#include <condition_variable>
 #include <exception>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <tuple>
 #include <utility>
 
@@ -28,18 +32,33 @@ namespace memcachedlock {
 
 namespace detail {
 
-/// Of an execution context, which it keeps from going away under a background thread that is still
-/// on its way out of it: to whom a completion was brought may destroy the context at once.
-class AsioPassage : public boost::asio::execution_context::service {
+/// An operation that has not ended yet.
+class AsioPending {
  public:
-  using key_type = AsioPassage;
+  virtual ~AsioPending() = default;
+  /// Its execution context goes away, and with it whoever waits.
+  virtual void abandon() noexcept = 0;
+};
+
+/// The operations of an execution context that have not ended. They end with it, and it does not go
+/// away while a background thread is on its way out of it: a completion may destroy it at once.
+class AsioOperations : public boost::asio::execution_context::service {
+ public:
+  using key_type = AsioOperations;
   static inline boost::asio::execution_context::id id;
 
-  explicit AsioPassage(boost::asio::execution_context& context) : service(context) {}
+  struct State {
+    std::mutex mutex;
+    std::condition_variable left;
+    int inside = 0;
+    bool closed = false;
+    std::set<std::shared_ptr<AsioPending>> pending;
+  };
 
-  /// To be locked by who is inside.
+  explicit AsioOperations(boost::asio::execution_context& context) : service(context) {}
+
   template <class Executor>
-  static std::shared_ptr<std::mutex> of(const Executor& executor) {
+  static std::shared_ptr<State> of(const Executor& executor) {
     if constexpr (boost::asio::execution::is_executor<Executor>::value) {
       return of_context(boost::asio::query(executor, boost::asio::execution::context));
     } else {
@@ -48,64 +67,107 @@ class AsioPassage : public boost::asio::execution_context::service {
   }
 
  private:
-  static std::shared_ptr<std::mutex> of_context(boost::asio::execution_context& context) {
-    return boost::asio::use_service<AsioPassage>(context).inside_;
+  static std::shared_ptr<State> of_context(boost::asio::execution_context& context) {
+    return boost::asio::use_service<AsioOperations>(context).state_;
   }
-  void shutdown() override { const std::lock_guard left(*inside_); }
 
-  const std::shared_ptr<std::mutex> inside_ = std::make_shared<std::mutex>();
+  void shutdown() override {
+    std::unique_lock lock(state_->mutex);
+    state_->closed = true;
+    while (!state_->pending.empty()) {
+      const auto next = state_->pending.extract(state_->pending.begin());
+      lock.unlock();
+      next.value()->abandon();
+      lock.lock();
+    }
+    state_->left.wait(lock, [this] { return state_->inside == 0; });
+  }
+
+  const std::shared_ptr<State> state_ = std::make_shared<State>();
 };
 
 /// Brings the end of an operation from the background thread to the caller's executor.
 template <class Handler, class Executor>
-class AsioEnd {
+class AsioOperation : public AsioPending,
+                      public std::enable_shared_from_this<AsioOperation<Handler, Executor>> {
  public:
-  AsioEnd(Handler handler, const Executor& executor)
+  AsioOperation(Handler handler, const Executor& executor)
       : handler_(std::move(handler)),
-        work_(boost::asio::get_associated_executor(handler_, executor)),
-        passage_(AsioPassage::of(work_.get_executor())) {}
+        work_(boost::asio::get_associated_executor(*handler_, executor)),
+        state_(AsioOperations::of(work_->get_executor())) {}
+
+  /// `make(self)` makes the operation, which calls complete() at its end; what it throws is given
+  /// to `fail`.
+  template <class Make, class Fail>
+  void begin(const Make& make, const Fail& fail) {
+    const auto self = this->shared_from_this();
+    {
+      const std::lock_guard lock(state_->mutex);
+      if (state_->closed) return;
+      state_->pending.insert(self);
+    }
+    try {
+      auto slot = boost::asio::get_associated_cancellation_slot(*handler_);
+      operation_ = make(self);
+      if (slot.is_connected()) {
+        slot.assign(
+            [operation = operation_](boost::asio::cancellation_type) { operation->cancel(); });
+      }
+      operation_->start();
+    } catch (...) {
+      fail(*self, std::current_exception());
+    }
+  }
 
   template <class... Results>
-  void operator()(Results... results) {
-    const std::lock_guard inside(*passage_);
-    const auto executor = work_.get_executor();
-    boost::asio::post(executor, [handler = std::move(handler_),
+  void complete(Results... results) {
+    {
+      const std::lock_guard lock(state_->mutex);
+      if (state_->pending.erase(this->shared_from_this()) == 0) return;  // abandoned
+      ++state_->inside;
+    }
+    const auto executor = work_->get_executor();
+    boost::asio::post(executor, [handler = *std::move(handler_),
                                  all = std::tuple(std::move(results)...)]() mutable {
       std::apply(std::move(handler), std::move(all));
     });
     work_.reset();
+    const std::lock_guard lock(state_->mutex);
+    --state_->inside;
+    state_->left.notify_all();
+  }
+
+  void abandon() noexcept override {
+    if (operation_) operation_->abandon();
+    handler_.reset();
+    work_.reset();
   }
 
  private:
-  Handler handler_;
-  boost::asio::executor_work_guard<boost::asio::associated_executor_t<Handler, Executor>> work_;
-  const std::shared_ptr<std::mutex> passage_;
+  std::optional<Handler> handler_;
+  std::optional<
+      boost::asio::executor_work_guard<boost::asio::associated_executor_t<Handler, Executor>>>
+      work_;
+  const std::shared_ptr<AsioOperations::State> state_;
+  std::shared_ptr<AsyncOperation> operation_;
 };
 
-template <class Handler, class Executor>
-auto make_asio_end(Handler handler, const Executor& executor) {
-  return std::make_shared<AsioEnd<Handler, Executor>>(std::move(handler), executor);
-}
-
-/// `finish` calls the end with what the handler takes.
+/// `finish` completes with what the handler takes.
 template <class Handler, class Executor, class Finish>
 void begin_acquire(Handler handler, const Executor& executor, BasicLock& lock,
-                   std::optional<AsyncAcquire::Time> deadline, Finish finish) {
-  const auto slot = boost::asio::get_associated_cancellation_slot(handler);
-  const auto end = make_asio_end(std::move(handler), executor);
-  const auto done = [end, finish](const std::exception_ptr& trouble, bool held) {
-    finish(*end, trouble, held);
-  };
-  try {
-    const auto acquire = std::make_shared<AsyncAcquire>(lock, deadline, done);
-    if (slot.is_connected()) {
-      auto connected = slot;
-      connected.assign([acquire](boost::asio::cancellation_type) { acquire->cancel(); });
-    }
-    acquire->start();
-  } catch (...) {
-    done(std::current_exception(), false);
-  }
+                   std::optional<std::chrono::nanoseconds> limit, const Finish& finish) {
+  using Operation = AsioOperation<Handler, Executor>;
+  std::make_shared<Operation>(std::move(handler), executor)
+      ->begin(
+          [&](const std::shared_ptr<Operation>& self) {
+            return std::make_shared<AsyncAcquire>(
+                lock, limit, [self, finish](const std::exception_ptr& trouble, bool held) {
+                  finish(*self, trouble, held);
+                });
+          },
+          [&](Operation& self, const std::exception_ptr& trouble) {
+            finish(self, trouble, false);
+          });
 }
 
 }  // namespace detail
@@ -113,38 +175,45 @@ void begin_acquire(Handler handler, const Executor& executor, BasicLock& lock,
 /// Waits for a Lock, RLock or ZLock without a thread: `co_await async_lock(executor, lock,
 /// use_awaitable)`. The completion's signature is `void(std::exception_ptr)`, run by the token's
 /// executor, or by `executor`. What lock() throws comes as the exception. Cancelling the operation
-/// ends it with Cancelled, unless it has ended.
+/// ends it with Cancelled, unless it has ended. Destroying the execution context ends it too: the
+/// handler is destroyed without being called.
 ///
-/// One background thread of the library asks memcached for all who wait so, and they stand in the
-/// queue of this process's threads (lock.hpp); a server that does not answer delays them together,
-/// for no longer than ClientOptions::operation_timeout each. Commands as lock().
+/// A coroutine is no thread. So with OwnerId::this_thread(), the default, the lock object itself is
+/// the owner: two coroutines with an RLock or ZLock of one key each exclude each other, whatever
+/// threads they run in. Coroutines that are to enter each other's locks, and retries that are to
+/// find their reservation by another ZLock object, share an owner: OwnerId::unique(), or named().
 ///
-/// `lock` must stay where it is, and must not be used, until the completion has run; so must the
-/// execution context. A coroutine that may go on in another thread gives an RLock or ZLock an owner
-/// of its own: `LockOptions::owner = OwnerId::unique()`.
+/// A background thread for each server asks memcached for all who wait so, and they stand in the
+/// queue of this process's threads (lock.hpp); a server that does not answer delays those who wait
+/// for its own locks together, by at most ClientOptions::operation_timeout for each request.
+/// Commands as lock(). A lock that was acquired so is released in the background where its
+/// destructor must do it, so that an exception between async_lock() and async_release() does not
+/// block the loop.
+///
+/// `lock` must stay where it is, and must not be used, until the completion has run.
 template <class Executor, class CompletionToken>
 auto async_lock(const Executor& executor, BasicLock& lock, CompletionToken&& token) {
   return boost::asio::async_initiate<CompletionToken, void(std::exception_ptr)>(
       [executor, &lock](auto handler) {
-        detail::begin_acquire(
-            std::move(handler), executor, lock, std::nullopt,
-            [](auto& end, const std::exception_ptr& trouble, bool /*held*/) { end(trouble); });
+        detail::begin_acquire(std::move(handler), executor, lock, std::nullopt,
+                              [](auto& operation, const std::exception_ptr& trouble,
+                                 bool /*held*/) { operation.complete(trouble); });
       },
       token);
 }
 
-/// The same, for no longer than `limit` but for one request under way. The completion's signature
-/// is `void(std::exception_ptr, bool)`: whether it is held.
+/// async_lock() for at most `limit`; a request already in flight may end later. Zero, less, and NaN
+/// ask once, more than a year is no limit. The completion's signature is
+/// `void(std::exception_ptr, bool)`: whether it is held.
 template <class Executor, class Rep, class Period, class CompletionToken>
 auto async_try_lock_for(const Executor& executor, BasicLock& lock,
                         const std::chrono::duration<Rep, Period>& limit, CompletionToken&& token) {
-  const auto deadline = std::chrono::steady_clock::now() +
-                        std::chrono::ceil<std::chrono::steady_clock::duration>(limit);
   return boost::asio::async_initiate<CompletionToken, void(std::exception_ptr, bool)>(
-      [executor, &lock, deadline](auto handler) {
-        detail::begin_acquire(
-            std::move(handler), executor, lock, deadline,
-            [](auto& end, const std::exception_ptr& trouble, bool held) { end(trouble, held); });
+      [executor, &lock, most = detail::wait_limit(limit)](auto handler) {
+        detail::begin_acquire(std::move(handler), executor, lock, most,
+                              [](auto& operation, const std::exception_ptr& trouble, bool held) {
+                                operation.complete(trouble, held);
+                              });
       },
       token);
 }
@@ -156,17 +225,18 @@ template <class Executor, class CompletionToken>
 auto async_release(const Executor& executor, BasicLock& lock, CompletionToken&& token) {
   return boost::asio::async_initiate<CompletionToken, void(std::exception_ptr, Release)>(
       [executor, &lock](auto handler) {
-        const auto end = detail::make_asio_end(std::move(handler), executor);
-        detail::in_background([end, &lock] {
-          std::exception_ptr trouble;
-          Release outcome = Release::unavailable;
-          try {
-            outcome = lock.release();
-          } catch (...) {
-            trouble = std::current_exception();
-          }
-          (*end)(trouble, outcome);
-        });
+        using Operation = detail::AsioOperation<decltype(handler), Executor>;
+        std::make_shared<Operation>(std::move(handler), executor)
+            ->begin(
+                [&](const std::shared_ptr<Operation>& self) {
+                  return std::make_shared<detail::AsyncRelease>(
+                      lock, [self](const std::exception_ptr& trouble, Release outcome) {
+                        self->complete(trouble, outcome);
+                      });
+                },
+                [](Operation& self, const std::exception_ptr& trouble) {
+                  self.complete(trouble, Release::unavailable);
+                });
       },
       token);
 }

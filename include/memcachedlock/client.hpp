@@ -1,6 +1,8 @@
 // MemcachedClient: the servers, and how to speak to them.
 #pragma once
 
+#include "memcachedlock/detail/export.hpp"
+
 #include <chrono>
 #include <cstddef>
 #include <memory>
@@ -8,7 +10,6 @@
 #include <string_view>
 #include <vector>
 
-#include "memcachedlock/detail/export.hpp"
 #include "memcachedlock/observer.hpp"
 #include "memcachedlock/servers.hpp"
 

@@ -1,13 +1,14 @@
 // Whether a server is fit for locks: what it tells of itself, and how fast it answers.
 #pragma once
 
+#include "memcachedlock/detail/export.hpp"
+
 #include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string>
 
 #include "memcachedlock/client.hpp"
-#include "memcachedlock/detail/export.hpp"
 #include "memcachedlock/lease.hpp"
 
 namespace memcachedlock {
@@ -24,8 +25,7 @@ struct Diagnosis {
   std::chrono::seconds uptime{0};              ///< since its start
   /// The server's wall clock less ours. It shows whole seconds, up to two late.
   std::chrono::seconds clock_offset{0};
-  /// Since the epoch item was made, by our wall clock; nothing where no client has used locks yet.
-  std::optional<std::chrono::milliseconds> epoch_age;
+  bool used = false;  ///< by locks, since it has last lost its memory
 
   /// Without it (-C) locks can't be released safely, and acquiring one fails.
   bool compare_and_swap = false;

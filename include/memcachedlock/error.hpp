@@ -1,10 +1,10 @@
 // What can go wrong. Every error says what happened, to which key on which server, and what to do.
 #pragma once
 
+#include "memcachedlock/detail/export.hpp"
+
 #include <stdexcept>
 #include <string>
-
-#include "memcachedlock/detail/export.hpp"
 
 namespace memcachedlock {
 

@@ -2,6 +2,8 @@
 // services, and tools of theirs: a program that wants a lock has lock.hpp.
 #pragma once
 
+#include "memcachedlock/detail/export.hpp"
+
 #include <chrono>
 #include <optional>
 #include <string>
@@ -9,7 +11,6 @@
 #include <vector>
 
 #include "memcachedlock/client.hpp"
-#include "memcachedlock/detail/export.hpp"
 #include "memcachedlock/lease.hpp"
 
 namespace memcachedlock {
@@ -63,11 +64,13 @@ struct LockStatus {
 
 /// All locks with the client's prefix on one of its servers, sorted by key. Lists the keys of the
 /// server over a connection of its own in the text protocol (`lru_crawler metadump`,
-/// memcached 1.4.31 or later), then one `gets` for 31 of them. The list of keys takes at most a
-/// minute. Throws Unavailable, and ServerError where the server does not list its keys: one that
-/// asks for a login does not.
-[[nodiscard]] MEMCACHEDLOCK_EXPORT std::vector<LockStatus> list_locks(const MemcachedClient& client,
-                                                                      const ServerAddress& server);
+/// memcached 1.4.31 or later; before 1.6.10 a lock may be missed that is written meanwhile), then
+/// one `gets` for 31 of them. The list of keys takes at most `limit`: then Unavailable is thrown,
+/// as is known of no lock whether it was the last. Throws Unavailable, and ServerError where the
+/// server does not list its keys: one that asks for a login does not.
+[[nodiscard]] MEMCACHEDLOCK_EXPORT std::vector<LockStatus> list_locks(
+    const MemcachedClient& client, const ServerAddress& server,
+    std::chrono::milliseconds limit = std::chrono::minutes(1));
 
 /// How an attempt to free somebody else's lock ended.
 enum class Broken {

@@ -1,12 +1,12 @@
 // From any text to a key that memcached takes.
 #pragma once
 
+#include "memcachedlock/detail/export.hpp"
+
 #include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
-
-#include "memcachedlock/detail/export.hpp"
 
 namespace memcachedlock {
 

@@ -1,14 +1,14 @@
 // Time left, fencing token, lost: what is known of one held lock.
 #pragma once
 
+#include "memcachedlock/detail/export.hpp"
+
 #include <chrono>
 #include <compare>
 #include <cstdint>
 #include <memory>
 #include <stop_token>
 #include <string>
-
-#include "memcachedlock/detail/export.hpp"
 
 namespace memcachedlock {
 

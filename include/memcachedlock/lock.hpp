@@ -1,6 +1,8 @@
 // Lock: mutual exclusion between processes; and what Lock, RLock and ZLock have in common.
 #pragma once
 
+#include "memcachedlock/detail/export.hpp"
+
 #include <chrono>
 #include <memory>
 #include <optional>
@@ -9,7 +11,7 @@
 #include <utility>
 
 #include "memcachedlock/client.hpp"
-#include "memcachedlock/detail/export.hpp"
+#include "memcachedlock/detail/wait_limit.hpp"
 #include "memcachedlock/key.hpp"
 #include "memcachedlock/lease.hpp"
 #include "memcachedlock/options.hpp"
@@ -18,8 +20,10 @@ namespace memcachedlock {
 
 namespace detail {
 class AsyncAcquire;
+class AsyncRelease;
 class Tenure;
-struct Handed;
+enum class WayToWait;
+struct LockSpec;
 }  // namespace detail
 
 /// The members of all three locks: the standard's *TimedLockable*, so that std::unique_lock,
@@ -57,10 +61,12 @@ class MEMCACHEDLOCK_EXPORT BasicLock {
   void lock(const std::stop_token& stop);
   /// Asks once. False: another holds it, or the restart guard is closed. Throws as lock().
   [[nodiscard]] bool try_lock();
-  /// Waits no longer than `limit`, but for one request under way. Throws as lock().
+  /// Waits at most `limit`; a request already in flight may end later. Zero, less, and NaN ask
+  /// once, more than a year is no limit. Throws as lock().
   template <class Rep, class Period>
   [[nodiscard]] bool try_lock_for(const std::chrono::duration<Rep, Period>& limit);
-  /// The same; a deadline of a clock that is set counts as what is left of it now.
+  /// The same. The time left is computed once, at the call; setting that clock later changes
+  /// nothing.
   template <class Clock, class Duration>
   [[nodiscard]] bool try_lock_until(const std::chrono::time_point<Clock, Duration>& deadline);
 
@@ -69,19 +75,21 @@ class MEMCACHEDLOCK_EXPORT BasicLock {
   /// Frees the lock, if it is still ours. Throws std::system_error (operation_not_permitted) when
   /// nothing is held.
   [[nodiscard]] Release release();
-  /// Renews the lease to the full timeout. False when it was lost. Throws Unavailable, with the
-  /// old lease still running, and std::system_error when nothing is held.
+  /// Begins the lease anew. It gets as long as LockOptions::timeout where it was shorter; it never
+  /// gets shorter, also when an outer RLock has a longer one. False when it was lost. Throws
+  /// Unavailable, with the old lease still running, and std::system_error when nothing is held.
   [[nodiscard]] bool extend();
 
-  /// Held, and by the local steady clock the lease has not run out.
+  /// Held, and by the own clock, which goes on while the machine sleeps, the lease has not run out.
   [[nodiscard]] bool owns_lock() const;
   /// Until the lease runs out; 0 when it is not held.
   [[nodiscard]] std::chrono::milliseconds remaining() const;
   /// Rises for each holder of the key. {0, 0} when no lock is held.
   [[nodiscard]] FencingToken fencing_token() const;
-  /// Stop is requested once the lease is known to be lost, in any case before another could hold
-  /// the lock. Callbacks run in the thread that learns of it, and must be quick; what they ask is a
-  /// copy of lease(), as the lock itself is used by one thread.
+  /// Stop is requested once the lease is known to be lost: by an eighth of it, at most 500 ms,
+  /// before it ends without having been renewed, and as soon as a request finds the lock taken.
+  /// Callbacks run in the thread that learns of it, and must be quick; what they ask is a copy of
+  /// lease(), as the lock itself is used by one thread.
   [[nodiscard]] std::stop_token lost() const;
   /// All of the last four, to hand to the code under the lock.
   [[nodiscard]] Lease lease() const;
@@ -90,15 +98,12 @@ class MEMCACHEDLOCK_EXPORT BasicLock {
   /// Throws InvalidKey, InvalidOption.
   BasicLock(const MemcachedClient& client, std::string_view key, LockOptions options,
             LockType type);
-  /// Releases what is held.
+  /// Releases what is held: in the background if it was acquired by asio.hpp.
   ~BasicLock();
   /// Takes over what is held; `other` is free afterwards.
   BasicLock(BasicLock&& other) noexcept;
   /// Releases what is held before.
   BasicLock& operator=(BasicLock&& other) noexcept;
-
-  /// Deadlines are of the clock that nobody sets.
-  using SteadyTime = std::chrono::steady_clock::time_point;
 
   /// Gives the lock up to its owner: nobody else gets it for `time`. Free afterwards.
   void reserve(std::chrono::milliseconds time);
@@ -109,33 +114,45 @@ class MEMCACHEDLOCK_EXPORT BasicLock {
  private:
   enum class State { free, leased, unprotected };
   struct Wait;
+  /// What this object holds, moved as a whole. Free: depth is 0.
+  struct Hold {
+    State state = State::free;
+    unsigned depth = 0;       // how often this object was locked; more than 1 for RLock, ZLock only
+    unsigned generation = 0;  // the process that locked it
+    bool on_loop = false;     // acquired for an event loop, which must not wait for a release
+    OwnerId owner;            // who locked it
+    OwnerId loop_owner;       // of acquires for event loops, once there was one
+    std::shared_ptr<detail::Tenure> tenure;
+  };
+  struct Attempt;
 
   friend class detail::AsyncAcquire;
+  friend class detail::AsyncRelease;
 
-  bool acquire(std::optional<SteadyTime> deadline, const std::stop_token& stop);
+  /// Nothing: without limit.
+  using Limit = std::optional<std::chrono::nanoseconds>;
+  bool acquire(Limit limit, const std::stop_token& stop);
   bool is_unprotected();
+  OwnerId owner_of(detail::WayToWait way);
   [[noreturn]] void cancel(Wait& wait) const;
-  bool attempt(Wait& wait, detail::Handed* handed = nullptr);
+  bool attempt(Wait& wait, Attempt how);
+  bool ask(Wait& wait, Attempt how);
   bool reenter(Wait& wait);
   [[nodiscard]] bool somebody_waits(const Wait& wait) const;
   void line_up(Wait& wait);
   void tell_contended(Wait& wait) const;
   void tell_end(Wait& wait, EventKind kind, std::string_view detail = {}) const;
-  [[nodiscard]] bool reenters() const noexcept { return type_ != LockType::lock; }
-  void take(std::shared_ptr<detail::Tenure> tenure, const OwnerId& owner);
+  void go_unprotected(Wait& wait, const char* why);
+  [[nodiscard]] bool reenters() const noexcept;
+  void take(std::shared_ptr<detail::Tenure> tenure, const Wait& wait);
   Release leave(std::optional<std::chrono::milliseconds> reservation);
+  void leave_for_good() noexcept;
   void require_held() const;
+  [[nodiscard]] bool is_inherited() const noexcept;
   void clear() noexcept;
 
-  MemcachedClient client_;
-  Key key_;
-  LockOptions options_;
-  LockType type_;
-  State state_ = State::free;
-  unsigned depth_ = 0;       // how often this object was locked; more than 1 for RLock, ZLock only
-  unsigned generation_ = 0;  // the process that locked it
-  OwnerId owner_;            // who locked it
-  std::shared_ptr<detail::Tenure> tenure_;
+  std::shared_ptr<const detail::LockSpec> spec_;
+  Hold hold_;
 };
 
 /// One holder at a time, and not twice in the same thread either.
@@ -148,17 +165,12 @@ class MEMCACHEDLOCK_EXPORT Lock : public BasicLock {
 
 template <class Rep, class Period>
 bool BasicLock::try_lock_for(const std::chrono::duration<Rep, Period>& limit) {
-  // A limit beyond the clock's range would overflow into the past.
-  using Limit = std::chrono::duration<double>;
-  if (Limit(limit) > Limit(std::chrono::hours(24 * 365))) return acquire(std::nullopt, {});
-  return acquire(std::chrono::steady_clock::now() +
-                     std::chrono::ceil<std::chrono::steady_clock::duration>(limit),
-                 {});
+  return acquire(detail::wait_limit(limit), {});
 }
 
 template <class Clock, class Duration>
 bool BasicLock::try_lock_until(const std::chrono::time_point<Clock, Duration>& deadline) {
-  return try_lock_for(deadline - Clock::now());
+  return acquire(detail::wait_limit(deadline), {});
 }
 
 }  // namespace memcachedlock

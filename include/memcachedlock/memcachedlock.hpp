@@ -1,6 +1,8 @@
 // All of the library.
 #pragma once
 
+#include "memcachedlock/detail/export.hpp"
+
 #include "memcachedlock/client.hpp"         // IWYU pragma: export
 #include "memcachedlock/diagnosis.hpp"      // IWYU pragma: export
 #include "memcachedlock/error.hpp"          // IWYU pragma: export

@@ -1,11 +1,12 @@
 // What happens to locks, as events.
 #pragma once
 
+#include "memcachedlock/detail/export.hpp"
+
 #include <chrono>
 #include <functional>
 #include <string_view>
 
-#include "memcachedlock/detail/export.hpp"
 #include "memcachedlock/lease.hpp"
 
 namespace memcachedlock {
@@ -24,7 +25,8 @@ enum class EventKind {
   reserved,            ///< a ZLock keeps it for its owner; duration: for how long
   conflict,            ///< the store refused a write under a ZLock
   retried,             ///< the callable of a ZLock runs again; attempt counts from 1
-  unavailable,         ///< memcached could not be asked; detail: why
+  unavailable,         ///< memcached did not answer, or not as a lock needs it; detail: why
+  misused,             ///< unlock() of a lock that is not held; detail: which
   proceeded_unlocked,  ///< OnUnavailable::proceed let the caller go on without the lock
   restart_seen         ///< the server restarted or was flushed; duration: how long it is guarded
 };

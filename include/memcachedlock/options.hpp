@@ -1,12 +1,12 @@
 // What can be chosen for a lock.
 #pragma once
 
+#include "memcachedlock/detail/export.hpp"
+
 #include <chrono>
 #include <cstdint>
 #include <string>
 #include <string_view>
-
-#include "memcachedlock/detail/export.hpp"
 
 namespace memcachedlock {
 

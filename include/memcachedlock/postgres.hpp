@@ -11,6 +11,8 @@
 // which waits for its turn before it has a transaction, so that waiting costs the database nothing.
 #pragma once
 
+#include "memcachedlock/detail/export.hpp"
+
 #include <pqxx/pqxx>
 #include <string>
 

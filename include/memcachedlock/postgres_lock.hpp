@@ -1,6 +1,8 @@
 // PostgresLock: PostgreSQL's own advisory locks, as a lock of the standard library.
 #pragma once
 
+#include "memcachedlock/detail/export.hpp"
+
 #include <chrono>
 #include <pqxx/pqxx>
 #include <string>

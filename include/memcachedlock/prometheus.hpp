@@ -2,6 +2,8 @@
 // need that library.
 #pragma once
 
+#include "memcachedlock/detail/export.hpp"
+
 #include <prometheus/counter.h>
 #include <prometheus/family.h>
 #include <prometheus/gauge.h>
@@ -65,6 +67,7 @@ class PrometheusObserver : public Observer {
         retries_(counter(*registry_, "retries_total", "Callables that were run again.")),
         unavailable_(
             counter(*registry_, "unavailable_total", "Requests that memcached did not answer.")),
+        misused_(counter(*registry_, "misused_total", "Calls for locks that were not held.")),
         restarts_(counter(*registry_, "restarts_total", "Restarts and flushes of a server.")),
         held_(gauge(*registry_, "held", "Locks that are held.")),
         waiting_(gauge(*registry_, "waiting", "Acquires that wait for another holder.")),
@@ -120,6 +123,9 @@ class PrometheusObserver : public Observer {
       case EventKind::unavailable:
         unavailable_.Add({{"server", std::string(event.server)}}).Increment();
         break;
+      case EventKind::misused:
+        series.misused.Increment();
+        break;
       case EventKind::restart_seen:
         break;
     }
@@ -146,6 +152,7 @@ class PrometheusObserver : public Observer {
     prometheus::Counter& reserved;
     prometheus::Counter& conflicts;
     prometheus::Counter& retries;
+    prometheus::Counter& misused;
     prometheus::Gauge& held;
     prometheus::Gauge& waiting;
     prometheus::Histogram& wait;
@@ -202,8 +209,8 @@ class PrometheusObserver : public Observer {
       series = std::make_unique<Series>(
           Series{labels, contended_.Add(labels), lost_.Add(labels), extended_.Add(labels),
                  reserved_.Add(labels), conflicts_.Add(labels), retries_.Add(labels),
-                 held_.Add(labels), waiting_.Add(labels), wait_.Add(labels, wait_buckets()),
-                 hold_.Add(labels, wait_buckets())});
+                 misused_.Add(labels), held_.Add(labels), waiting_.Add(labels),
+                 wait_.Add(labels, wait_buckets()), hold_.Add(labels, wait_buckets())});
     }
     return *series;
   }
@@ -218,6 +225,7 @@ class PrometheusObserver : public Observer {
   Counters& conflicts_;
   Counters& retries_;
   Counters& unavailable_;
+  Counters& misused_;
   Counters& restarts_;
   Gauges& held_;
   Gauges& waiting_;

@@ -1,6 +1,8 @@
 // RLock: the same owner may enter again.
 #pragma once
 
+#include "memcachedlock/detail/export.hpp"
+
 #include <string_view>
 #include <utility>
 

@@ -1,12 +1,12 @@
 // "host:port,[::1]:port,/path/to.sock" -> addresses.
 #pragma once
 
+#include "memcachedlock/detail/export.hpp"
+
 #include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include "memcachedlock/detail/export.hpp"
 
 namespace memcachedlock {
 

@@ -4,6 +4,8 @@
 // (SQLITE_BUSY_SNAPSHOT): optimistic concurrency, in front of which a ZLock pays.
 #pragma once
 
+#include "memcachedlock/detail/export.hpp"
+
 #include <sqlite3.h>
 
 #include <memory>

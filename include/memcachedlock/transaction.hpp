@@ -1,6 +1,8 @@
 // A transaction of a database, and the locks that must be held until it has ended.
 #pragma once
 
+#include "memcachedlock/detail/export.hpp"
+
 #include <concepts>
 #include <functional>
 #include <string>

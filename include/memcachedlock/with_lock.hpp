@@ -1,6 +1,8 @@
 // with_lock, with_rlock, with_zlock: a write function, wrapped so that it runs under a lock.
 #pragma once
 
+#include "memcachedlock/detail/export.hpp"
+
 #include <chrono>
 #include <concepts>
 #include <functional>
@@ -13,6 +15,7 @@
 #include <utility>
 
 #include "memcachedlock/client.hpp"
+#include "memcachedlock/detail/awaitable.hpp"
 #include "memcachedlock/detail/call_then.hpp"
 #include "memcachedlock/error.hpp"
 #include "memcachedlock/lock.hpp"
@@ -234,6 +237,11 @@ class Locked {
     static_assert(detail::KeyFunction<KeyFn, Args...>,
                   "memcachedlock: the key function must take the arguments of the call and return "
                   "text (std::string, std::string_view) or a std::optional of it");
+    static_assert(
+        !detail::NotDoneYet<typename detail::ResultOf<G&, Args...>::type>,
+        "memcachedlock: the callable returns a coroutine, an awaitable or a future, whose "
+        "work would be done when the lock is released; take the lock inside it, by "
+        "co_await async_lock() of memcachedlock/asio.hpp");
     if constexpr (detail::KeyFunction<KeyFn, Args...>) {
       // Before anything is moved from the arguments.
       const std::optional<std::string> key = detail::key_of(key_fn_, args...);
@@ -282,7 +290,8 @@ inline constexpr std::chrono::milliseconds default_interval{50};
 /// The key function is called through std::invoke with the arguments as lvalues, before they are
 /// forwarded. It returns text, or a std::optional of it; std::nullopt, or throwing DontLock, runs
 /// the callable unlocked. A callable whose first parameter is `const Lease&`, and which cannot be
-/// called without, is given the lease.
+/// called without, is given the lease. It must have done its work when it returns: a coroutine, an
+/// awaitable and a future do not compile.
 ///
 /// What the callable throws leaves unchanged, the lock released. Throws as Lock::lock() does, and
 /// LeaseLost when the lease was lost while the callable ran, though it has run to its end.

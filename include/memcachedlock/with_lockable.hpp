@@ -1,6 +1,8 @@
 // with_lockable: a write function, wrapped so that it runs under a lock of any kind.
 #pragma once
 
+#include "memcachedlock/detail/export.hpp"
+
 #include <chrono>
 #include <concepts>
 #include <functional>

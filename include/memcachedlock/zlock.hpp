@@ -1,6 +1,8 @@
 // ZLock: a lock in front of a store that commits optimistically and throws on conflict.
 #pragma once
 
+#include "memcachedlock/detail/export.hpp"
+
 #include <chrono>
 #include <functional>
 #include <memory>
@@ -11,6 +13,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "memcachedlock/detail/awaitable.hpp"
 #include "memcachedlock/detail/call_then.hpp"
 #include "memcachedlock/error.hpp"
 #include "memcachedlock/lock.hpp"
@@ -121,6 +124,8 @@ template <class Conflict>
     throw Conflict(what);
   } else if constexpr (std::is_constructible_v<Conflict, const char*>) {
     throw Conflict(what.c_str());
+  } else if constexpr (std::is_constructible_v<Conflict, const std::string&, const std::string&>) {
+    throw Conflict(what, std::string());  // an error of libpqxx 7: and the statement
   } else {
     static_assert(std::is_default_constructible_v<Conflict>,
                   "memcachedlock: Transaction::outside throws the first ConflictError itself; make "
@@ -133,7 +138,8 @@ template <class Conflict>
 
 /// A re-entrant lock (as RLock) for writers of one object in an optimistic store, whose commit
 /// throws one of ConflictErrors. run() does what with_zlock() does, for code that needs the lock
-/// as an object.
+/// as an object. Where an outer ZLock of the same owner has lost its lease, an inner one runs
+/// unlocked: the store protects its data.
 template <class... ConflictErrors>
 class ZLock : public BasicLock {
   static_assert(sizeof...(ConflictErrors) > 0,
@@ -143,12 +149,21 @@ class ZLock : public BasicLock {
   /// Makes no request. Throws InvalidKey, InvalidOption.
   ZLock(const MemcachedClient& client, std::string_view key, ZLockOptions options = {})
       : BasicLock(client, key, options.lock_options(), LockType::zlock),
-        options_(std::move(options)) {
-    detail::check_zlock_options(options_);
+        options_(std::make_shared<const ZLockOptions>(std::move(options))) {
+    detail::check_zlock_options(*options_);
   }
+  /// Takes over what is held; `other` is free afterwards, and can be used again.
+  ZLock(ZLock&& other) noexcept : BasicLock(std::move(other)), options_(other.options_) {}
+  /// Releases what is held before.
+  ZLock& operator=(ZLock&& other) noexcept {
+    BasicLock::operator=(std::move(other));
+    options_ = other.options_;
+    return *this;
+  }
+  ~ZLock() = default;
 
   /// Gives up the lock, but keeps it for its owner for `ZLockOptions::reservation`.
-  void reserve() { BasicLock::reserve(options_.reservation); }
+  void reserve() { BasicLock::reserve(options_->reservation); }
 
   /// Moves the lock into a callable that releases it, for a commit or abort hook.
   [[nodiscard]] Handover hand_over() { return Handover(std::move(*this)); }
@@ -159,7 +174,12 @@ class ZLock : public BasicLock {
   /// lock had to be waited for: its caller's transaction is old then, so a conflict is thrown.
   template <class Body>
   auto run(Body&& body) -> std::invoke_result_t<Body&, const Lease&, bool> {
-    return options_.transaction == Transaction::inside ? run_inside(body) : run_outside(body);
+    static_assert(
+        !detail::NotDoneYet<std::invoke_result_t<Body&, const Lease&, bool>>,
+        "memcachedlock: the body returns a coroutine, an awaitable or a future, whose work "
+        "would be done when the lock is released; take the lock inside it, by co_await "
+        "async_lock() of memcachedlock/asio.hpp");
+    return options_->transaction == Transaction::inside ? run_inside(body) : run_outside(body);
   }
 
  private:
@@ -167,7 +187,7 @@ class ZLock : public BasicLock {
   auto run_inside(Body& body) -> std::invoke_result_t<Body&, const Lease&, bool> {
     std::unique_lock<ZLock> held(*this);
     for (int attempt = 1;; ++attempt) {
-      const bool last = attempt == options_.max_attempts;
+      const bool last = attempt == options_->max_attempts;
       try {
         return body(lease(), last);
       } catch (...) {
@@ -194,8 +214,8 @@ class ZLock : public BasicLock {
     }
     std::unique_lock<ZLock> held(*this, std::adopt_lock);
     const auto hand_over_or_release = [&] {
-      if (!options_.until_transaction_ends) return;
-      const auto keep = options_.until_transaction_ends;
+      if (!options_->until_transaction_ends) return;
+      const auto keep = options_->until_transaction_ends;
       held.release();
       keep(hand_over());
     };
@@ -222,7 +242,7 @@ class ZLock : public BasicLock {
     lock();
   }
 
-  ZLockOptions options_;
+  std::shared_ptr<const ZLockOptions> options_;
 };
 
 }  // namespace memcachedlock

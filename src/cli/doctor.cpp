@@ -65,7 +65,7 @@ std::vector<Finding> judge(const Diagnosis& found) {
   if (std::chrono::abs(found.clock_offset) > far_off) {
     warn(
         fmt::format("its clock is {} {} ours: set the clocks (NTP), since ages shown for other "
-                    "hosts' locks, and the wait after a restart, go by them",
+                    "hosts' locks go by them",
                     shown(std::chrono::abs(found.clock_offset)),
                     found.clock_offset.count() > 0 ? "ahead of" : "behind"));
   }
@@ -94,16 +94,15 @@ Severity worst(const std::vector<Finding>& findings) {
 
 std::string facts(const Diagnosis& found) {
   return fmt::format(
-      "  memcached {}, up {}, epoch {}\n"
+      "  memcached {}, up {}, {}\n"
       "  round trip p50 {}, p99 {}\n"
       "  compare-and-swap {}, memory full: {}, {} of {} used, {} items, {} evictions\n"
       "  connections {} of {}, login {}, clock {:+} s\n",
-      found.version, shown(found.uptime),
-      found.epoch_age ? shown(*found.epoch_age) + " old" : "not begun", shown(found.round_trip_p50),
-      shown(found.round_trip_p99), found.compare_and_swap ? "on" : "off",
-      found.evicts ? "evicts" : "refuses (-M)", shown_bytes(found.memory_used),
-      shown_bytes(found.memory), found.items, found.evictions, found.connections,
-      found.most_connections, found.login ? "asked for (SASL)" : "none",
+      found.version, shown(found.uptime), found.used ? "used by locks" : "not used by locks yet",
+      shown(found.round_trip_p50), shown(found.round_trip_p99),
+      found.compare_and_swap ? "on" : "off", found.evicts ? "evicts" : "refuses (-M)",
+      shown_bytes(found.memory_used), shown_bytes(found.memory), found.items, found.evictions,
+      found.connections, found.most_connections, found.login ? "asked for (SASL)" : "none",
       found.clock_offset.count());
 }
 
@@ -117,7 +116,7 @@ nlohmann::json to_json(const ServerAddress& server, const Diagnosis& found,
                    {"round_trip_p99_us", Microseconds(found.round_trip_p99).count()},
                    {"uptime_s", found.uptime.count()},
                    {"clock_offset_s", found.clock_offset.count()},
-                   {"epoch_age_ms", nullptr},
+                   {"used", found.used},
                    {"compare_and_swap", found.compare_and_swap},
                    {"evicts", found.evicts},
                    {"evictions", found.evictions},
@@ -128,7 +127,6 @@ nlohmann::json to_json(const ServerAddress& server, const Diagnosis& found,
                    {"connections", found.connections},
                    {"most_connections", found.most_connections},
                    {"login", found.login}});
-    if (found.epoch_age) result["epoch_age_ms"] = found.epoch_age->count();
   }
   result["findings"] = nlohmann::json::array();
   for (const Finding& finding : findings) {

@@ -1,5 +1,7 @@
-// An acquire that no thread waits for.
+// Operations on locks that no thread waits for.
 #pragma once
+
+#include "memcachedlock/detail/export.hpp"
 
 #include <chrono>
 #include <exception>
@@ -7,39 +9,62 @@
 #include <memory>
 #include <optional>
 
-#include "memcachedlock/detail/export.hpp"
 #include "memcachedlock/lease.hpp"
 #include "memcachedlock/lock.hpp"
 
 namespace memcachedlock::detail {
 
-/// Asks for the lock from a background thread that all of the process's share, and stands in the
-/// same queue as its threads do. The lock must stay where it is until the end, and nobody else may
-/// use it.
-class MEMCACHEDLOCK_EXPORT AsyncAcquire {
+/// Something that a background thread of the lock's server does. Only one operation at a time may
+/// use a lock object, which must stay where it is until the end. The object itself need not live
+/// longer than start().
+class MEMCACHEDLOCK_EXPORT AsyncOperation {
  public:
-  using Time = std::chrono::steady_clock::time_point;
-  /// Called once, in the background thread: with what went wrong, or whether the lock is held.
-  using Done = std::function<void(std::exception_ptr, bool)>;
+  AsyncOperation(const AsyncOperation&) = delete;
+  AsyncOperation& operator=(const AsyncOperation&) = delete;
 
-  /// Who calls is the lock's owner, where that is OwnerId::this_thread(). Throws
-  /// std::system_error as lock() does.
-  AsyncAcquire(BasicLock& lock, std::optional<Time> deadline, Done done);
-  ~AsyncAcquire();
-  AsyncAcquire(const AsyncAcquire&) = delete;
-  AsyncAcquire& operator=(const AsyncAcquire&) = delete;
-
-  /// It need not live longer than this call.
+  /// Throws std::system_error where the thread can't be made; nothing is begun then.
   void start();
-  /// From any thread: it ends with Cancelled, unless it has ended.
+  /// From any thread: an acquire ends with Cancelled, unless it has ended. A release goes on.
   void cancel() noexcept;
+  /// From any other thread: afterwards the lock object is not used any more, and nobody is told of
+  /// an end. Waits for a request that is under way.
+  void abandon() noexcept;
+
+ protected:
+  class Task;
+  explicit AsyncOperation(std::shared_ptr<Task> task);
+  ~AsyncOperation();
 
  private:
-  class Task;
   const std::shared_ptr<Task> task_;
 };
 
-/// Calls it once in that thread.
-MEMCACHEDLOCK_EXPORT void in_background(std::function<void()> what);
+/// Asks for the lock, and stands in the same queue as the threads of the process do.
+class MEMCACHEDLOCK_EXPORT AsyncAcquire : public AsyncOperation {
+ public:
+  /// Called once, in the background thread: with what went wrong, or whether the lock is held.
+  using Done = std::function<void(std::exception_ptr, bool)>;
+
+  /// No limit: as long as it takes. Where LockOptions::owner is OwnerId::this_thread(), the lock
+  /// object itself is the owner. Throws std::system_error as lock() does.
+  AsyncAcquire(BasicLock& lock, std::optional<std::chrono::nanoseconds> limit, Done done);
+  ~AsyncAcquire();
+
+ private:
+  class AcquireTask;
+};
+
+/// release().
+class MEMCACHEDLOCK_EXPORT AsyncRelease : public AsyncOperation {
+ public:
+  /// Called once, in the background thread.
+  using Done = std::function<void(std::exception_ptr, Release)>;
+
+  AsyncRelease(BasicLock& lock, Done done);
+  ~AsyncRelease();
+
+ private:
+  class ReleaseTask;
+};
 
 }  // namespace memcachedlock::detail

@@ -1,9 +1,28 @@
 // Something to be done between a call and its return.
 #pragma once
 
+#include "memcachedlock/detail/export.hpp"
+
+#include <exception>
 #include <type_traits>
 
 namespace memcachedlock::detail {
+
+/// Calls `finish()`, which may throw, at the end of a scope that is not left by an exception.
+template <class Finish>
+class AtReturn {
+ public:
+  explicit AtReturn(Finish& finish) : finish_(finish) {}
+  ~AtReturn() noexcept(false) {
+    if (std::uncaught_exceptions() == before_) finish_();
+  }
+  AtReturn(const AtReturn&) = delete;
+  AtReturn& operator=(const AtReturn&) = delete;
+
+ private:
+  Finish& finish_;
+  const int before_ = std::uncaught_exceptions();
+};
 
 /// Returns what `call()` does, after `finish()`, which is not called when `call` throws.
 template <class Call, class Finish>
@@ -12,6 +31,10 @@ auto call_then(Call&& call, Finish&& finish) -> std::invoke_result_t<Call&> {
   if constexpr (std::is_void_v<Result>) {
     call();
     finish();
+  } else if constexpr (!std::is_reference_v<Result> && !std::is_move_constructible_v<Result>) {
+    // It is made where the caller wants it, and can't be kept here meanwhile.
+    const AtReturn end(finish);
+    return call();
   } else {
     decltype(auto) result = call();
     finish();

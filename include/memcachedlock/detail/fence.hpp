@@ -1,6 +1,8 @@
 // What the fences of all databases share.
 #pragma once
 
+#include "memcachedlock/detail/export.hpp"
+
 #include <string>
 
 #include "memcachedlock/error.hpp"
