@@ -27,6 +27,12 @@ ClientOptions checked(ClientOptions options) {
   };
   check_limit("connect_timeout", options.connect_timeout);
   check_limit("operation_timeout", options.operation_timeout);
+  if (options.restart_window.count() < 0 || options.restart_window > std::chrono::hours(24 * 30)) {
+    throw InvalidOption(
+        fmt::format("ClientOptions::restart_window is {} ms; it must be 0 or more and at most 30 "
+                    "days",
+                    options.restart_window.count()));
+  }
   const auto plain = [](char c) { return c > ' ' && c <= '~' && c != '^'; };
   if (options.prefix.size() > 64 ||
       !std::all_of(options.prefix.begin(), options.prefix.end(), plain)) {

@@ -8,7 +8,7 @@ namespace memcachedlock::detail {
 
 using std::chrono::milliseconds;
 
-EpochWatch::EpochWatch(const EpochWatch* parent) {
+EpochWatch::EpochWatch(const EpochWatch* parent, milliseconds least) : least_window_(least) {
   if (parent != nullptr) known_[0] = parent->known();
 }
 
@@ -59,10 +59,8 @@ std::optional<milliseconds> EpochWatch::see(const Epoch& found, std::string_view
     next.id = found.id;
     next.first_seen = now;
     next.waited_out = false;
-    // What was in use before: as far as this process knows, or others who have come back. This
-    // lease is of afterwards.
-    next.window = std::max(next.follows_another ? next.longest_lease : usual_lease,
-                           next.follows_another ? milliseconds(0) : lease);
+    // What was in use before, as far as this process knows.
+    next.window = std::max(next.longest_lease, least_window_);
     if (next.follows_another) restart = std::max(next.window, found.longest_lease);
   }
   next.number = found.number;

@@ -31,11 +31,9 @@ struct Admission {
 /// epoch.
 class EpochWatch {
  public:
-  /// How long leases from before may run where nobody knows: as long as the default.
-  static constexpr std::chrono::milliseconds usual_lease{30'000};
-
-  /// With what the parent of a forked child knew.
-  explicit EpochWatch(const EpochWatch* parent = nullptr);
+  /// With what the parent of a forked child knew, or null; `least` is
+  /// ClientOptions::restart_window.
+  EpochWatch(const EpochWatch* parent, std::chrono::milliseconds least);
 
   /// Whether an epoch item is the one that was seen last, and serves for a lease of this length.
   [[nodiscard]] bool is_current(std::string_view item, std::chrono::milliseconds lease) const;
@@ -75,6 +73,7 @@ class EpochWatch {
   [[nodiscard]] const Known& known() const { return known_[now_.load(std::memory_order_acquire)]; }
   void set(const Known& next) MCL_REQUIRES(mutex_);
 
+  const std::chrono::milliseconds least_window_;
   mutable Mutex mutex_;
   // Written aside, then made the valid one: a fork finds the one or the other, whatever the
   // parent's threads do, and the child takes no mutex of the parent.

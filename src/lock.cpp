@@ -213,16 +213,17 @@ bool BasicLock::ask(Wait& wait, Attempt how) {
     }
     return true;
   }
-  Clock::duration pause{0};
   if (const auto* guarded = std::get_if<detail::Candidate::Guarded>(&result)) {
-    pause = guarded->until - Clock::now();
-  } else {
-    const auto& sight = std::get<detail::Candidate::Contended>(result).sight;
-    // A holder in this process wakes who lines up, but not who did so only just now.
-    const bool unseen = wait.lines_up && !wait.place && sight.local;
-    if (!unseen) pause = wait.pauses.after(sight);
-    tell_contended(wait);
+    wait.place.reset();  // those behind may not have to wait for it
+    wait.again = guarded->until;
+    return false;
   }
+  Clock::duration pause{0};
+  const auto& sight = std::get<detail::Candidate::Contended>(result).sight;
+  // A holder in this process wakes who lines up, but not who did so only just now.
+  const bool unseen = wait.lines_up && !wait.place && sight.local;
+  if (!unseen) pause = wait.pauses.after(sight);
+  tell_contended(wait);
   wait.again = Clock::now() + pause;
   if (wait.lines_up && !wait.place) line_up(wait);
   if (wait.place) wait.place->ask_after(pause);

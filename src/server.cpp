@@ -33,7 +33,7 @@ Server::Server(ServerAddress address, const ClientOptions& options)
 void Server::raise(const Failure& failure, std::string_view key) {
   const std::string concerned = key.empty() ? "" : fmt::format(" (key \"{}\")", key);
   // Whether it is memcached is known once it was.
-  const bool known = epochs_.get().knows_any();
+  const bool known = epochs().knows_any();
   if (failure.kind != Failure::Kind::timeout) {
     if (const auto cause = known && failure.kind == Failure::Kind::disconnected
                                ? std::nullopt
@@ -228,17 +228,17 @@ bool Server::seems_past(std::int64_t time) {
 }
 
 bool Server::is_since(const View& view, Clock::time_point time) {
-  return epochs_.get().is_since(view.epoch ? Epoch::parse(view.epoch->value) : std::nullopt, time);
+  return epochs().is_since(view.epoch ? Epoch::parse(view.epoch->value) : std::nullopt, time);
 }
 
 Admission Server::prepare(const Key& key, milliseconds lease, RestartGuard guard) {
-  if (epochs_.get().knows_any()) return decide(key, guard);
+  if (epochs().knows_any()) return decide(key, guard);
   return admit(key, read(key), lease, guard);
 }
 
 /// Asks without a mutex: others may come meanwhile, and so may an observer that asks itself.
 Admission Server::admit(const Key& key, const View& view, milliseconds lease, RestartGuard guard) {
-  EpochWatch& epochs = epochs_.get();
+  EpochWatch& epochs = this->epochs();
   if (view.epoch && epochs.is_current(view.epoch->value, lease)) return decide(key, guard);
 
   std::optional<Item> item = view.epoch;
@@ -290,7 +290,7 @@ Admission Server::admit(const Key& key, const View& view, milliseconds lease, Re
 
 /// Where the guard is closed, the server may tell that it has lost nothing for long enough.
 Admission Server::decide(const Key& key, RestartGuard guard) {
-  EpochWatch& epochs = epochs_.get();
+  EpochWatch& epochs = this->epochs();
   Admission admission = epochs.decide(guard, Clock::now(), milliseconds(0));
   if (admission.open) return admission;
   const auto first_seen = epochs.first_seen();

@@ -105,6 +105,7 @@ class Server {
   template <class Request>
   auto ask(std::string_view key, std::chrono::milliseconds limit, Request&& request);
   Pool& pool();
+  EpochWatch& epochs() { return epochs_.get(options_.restart_window); }
   /// For an item that lives as long as `lease` at least. Asks for the server's clock at times.
   std::time_t expiry(Connection& connection, std::chrono::milliseconds lease);
   void read_clock(Connection& connection);

@@ -263,6 +263,7 @@ TEST(BadServers, ALockIsHadAgainAfterARestartWithoutANewClient) {
   LocalServer server;
   mcl::ClientOptions options;
   options.operation_timeout = 200ms;
+  options.restart_window = 500ms;
   const mcl::MemcachedClient client(server.address(), options);
   mcl::Lock lock(client, "key", {.timeout = 500ms});
   lock.lock();

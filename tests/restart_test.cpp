@@ -25,6 +25,7 @@ class Restart : public testing::Test {
   Restart() {
     options.observer = recorder;
     options.operation_timeout = 200ms;
+    options.restart_window = 0ms;  // all leases here are known
   }
   [[nodiscard]] mcl::MemcachedClient client() const {
     return mcl::MemcachedClient(server.address(), options);

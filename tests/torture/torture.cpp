@@ -288,6 +288,7 @@ int run_worker(const char* addresses, unsigned seed, const char* file) {
   mcl::ClientOptions options;
   options.operation_timeout = request_limit;
   options.connect_timeout = request_limit;
+  options.restart_window = longest_lease;
   options.observer = writer;
   if (seed % 2 == 1) options.protocol = mcl::Protocol::binary;
   const mcl::MemcachedClient client(addresses, options);
