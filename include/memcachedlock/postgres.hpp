@@ -1,6 +1,6 @@
 // PostgreSQL through libpqxx: which of its errors are a conflict, transactions that keep locks
-// until their end, and a fence in the database. Needs libpqxx (tried with 6.4); who does not
-// include it needs nothing. Writers in front of it, for example:
+// until their end, and a fence in the database. Only programs that include this header need
+// libpqxx (6.4 or later, 7). Writers in front of it, for example:
 //
 //   auto write = with_zlock<PostgresConflict>(client, key_of_page, [&](const Page& page) {
 //     pqxx::transaction<pqxx::serializable> work(connection);
@@ -17,6 +17,8 @@
 #include <string>
 
 #include "memcachedlock/detail/fence.hpp"
+#include "memcachedlock/detail/plain_text.hpp"
+#include "memcachedlock/detail/postgres.hpp"
 #include "memcachedlock/lease.hpp"
 #include "memcachedlock/transaction.hpp"
 #include "memcachedlock/zlock.hpp"
@@ -33,16 +35,19 @@ using PostgresConflict = AnyOf<pqxx::serialization_failure, pqxx::deadlock_detec
 using PostgresTransaction =
     LockedTransaction<pqxx::transaction<pqxx::serializable>, PostgresConflict>;
 
-/// The table that fence() uses; to be created once.
+/// Creates the table that fence() uses, unless it is there. One statement, which any number of
+/// processes may run at the same time: `CREATE TABLE IF NOT EXISTS` alone may fail then.
 inline constexpr const char* postgres_fence_table =
-    "CREATE TABLE IF NOT EXISTS memcachedlock_fence"
-    " (key text PRIMARY KEY, token text COLLATE \"C\" NOT NULL)";
+    "DO $$BEGIN PERFORM pg_advisory_xact_lock(hashtextextended('memcachedlock_fence', 0));"
+    " CREATE TABLE IF NOT EXISTS memcachedlock_fence"
+    " (key text PRIMARY KEY, token text COLLATE \"C\" NOT NULL); END$$";
 
 /// Within `work`, before its writes: lets nobody commit after a later holder of `key`. One
 /// statement. Throws LeaseLost when one has written already; `work` must then be aborted. Two
 /// holders who are here at once conflict, and one of them gets a PostgresConflict. A token of
 /// nobody ({0, 0}, as code that runs unlocked has it) is let through: then only the database's own
-/// transactions protect the data.
+/// transactions protect the data. Any bytes are a key; in the table, those that are not printable
+/// ASCII stand as `\xHH`.
 ///
 /// Where a row has one writer's key, a column of its own is cheaper, and needs no other table:
 ///
@@ -52,7 +57,8 @@ inline constexpr const char* postgres_fence_table =
 inline void fence(pqxx::transaction_base& work, const std::string& key, const FencingToken& token) {
   if (!token) return;
   const std::string text = token.to_string();
-  const pqxx::result done = work.exec_params(detail::fence_statement, key, text);
+  const pqxx::result done =
+      detail::exec_params(work, detail::fence_statement, detail::plain_text(key), text);
   if (done.affected_rows() == 1) return;
   detail::refuse_late_writer(key, text);
 }

@@ -3,12 +3,20 @@
 
 #include "memcachedlock/detail/export.hpp"
 
+#include <algorithm>
 #include <chrono>
+#include <cstdint>
+#include <limits>
+#include <optional>
 #include <pqxx/pqxx>
 #include <string>
 #include <string_view>
 #include <system_error>
 #include <utility>
+
+#include "memcachedlock/detail/plain_text.hpp"
+#include "memcachedlock/detail/postgres.hpp"
+#include "memcachedlock/detail/wait_limit.hpp"
 
 namespace memcachedlock {
 
@@ -18,18 +26,19 @@ namespace memcachedlock {
 ///
 /// Used by one thread at a time, as its connection is, which must outlive it, have no transaction
 /// open in lock() and unlock(), and not be behind a pooler that shares sessions (PgBouncer needs
-/// pool_mode = session). A transaction on the same connection can't outlive the lock: while it is
-/// held, libpqxx does not connect anew by itself. How long a dead server is waited for, the
+/// pool_mode = session). A transaction on the same connection can't outlive the lock: while any is
+/// held on it, libpqxx does not connect again by itself. How long a dead server is waited for, the
 /// connection's text says (connect_timeout, tcp_user_timeout).
 ///
-/// The lock's number is PostgreSQL's 64-bit hash of the key: two keys that share one, if that
-/// should happen, wait for each other. Each call is one statement; a timed one that has to wait is
-/// five, as it sets lock_timeout and puts it back. All but unlock() throw what libpqxx does.
+/// Any bytes are a key, as for Lock. The lock's number is PostgreSQL's 64-bit hash of it: two keys
+/// that share one, if that should happen, wait for each other. Each call is one statement; a timed
+/// one that has to wait is five, as it sets lock_timeout and puts it back. All but unlock() throw
+/// what libpqxx does.
 class PostgresLock {
  public:
   /// Asks nothing.
   PostgresLock(pqxx::connection& connection, std::string_view key)
-      : connection_(connection), key_(key) {}
+      : connection_(connection), key_(detail::plain_text(key)) {}
   ~PostgresLock() { unlock(); }
   PostgresLock(const PostgresLock&) = delete;
   PostgresLock& operator=(const PostgresLock&) = delete;
@@ -49,40 +58,37 @@ class PostgresLock {
     return true;
   }
 
-  /// Waits no longer than `time`, in milliseconds rounded up, but for the statements' own time.
+  /// Waits at most `limit`, in milliseconds rounded up, and the statements' own time. Zero, less,
+  /// and NaN ask once, more than a year is no limit.
   template <class Rep, class Period>
-  [[nodiscard]] bool try_lock_for(const std::chrono::duration<Rep, Period>& time) {
-    return try_lock_until(std::chrono::steady_clock::now() + time);
+  [[nodiscard]] bool try_lock_for(const std::chrono::duration<Rep, Period>& limit) {
+    return try_within(detail::wait_limit(limit));
   }
 
-  /// The same.
+  /// The same. The time left is computed once, at the call.
   template <class Clock, class Duration>
-  [[nodiscard]] bool try_lock_until(const std::chrono::time_point<Clock, Duration>& time) {
-    if (try_lock()) return true;
-    const auto left = std::chrono::ceil<std::chrono::milliseconds>(time - Clock::now()).count();
-    if (left <= 0) return false;
-    const LockTimeout limit(connection_, left);
-    try {
-      lock();
-    } catch (const pqxx::sql_error& error) {
-      constexpr std::string_view lock_not_available = "55P03";
-      if (error.sqlstate() != lock_not_available) throw;
-      return false;
-    }
-    return true;
+  [[nodiscard]] bool try_lock_until(const std::chrono::time_point<Clock, Duration>& deadline) {
+    return try_within(detail::wait_limit(deadline));
   }
 
-  /// Never throws. Where the connection has broken, PostgreSQL has released the lock by itself;
-  /// where it can't be asked, as with a transaction still open, the connection is closed for good.
+  /// Never throws. Where the connection has broken, PostgreSQL has released the lock by itself, and
+  /// the connection can be used again when no PostgresLock is on it any more. In a transaction that
+  /// is still open it closes the connection for good, as that must not commit without the lock.
   void unlock() noexcept {
     if (!std::exchange(held_, false)) return;
+    bool in_transaction = false;
     try {
-      if (connection_.is_open()) ask("SELECT pg_advisory_unlock(hashtextextended($1, 0))");
+      pqxx::nontransaction work(connection_);
+      if (connection_.is_open()) {
+        detail::exec_params(work, "SELECT pg_advisory_unlock(hashtextextended($1, 0))", key_);
+      }
+    } catch (const pqxx::usage_error&) {
+      in_transaction = true;
+      detail::close_session(connection_);
     } catch (const std::exception&) {
-      close();  // nobody holds a lock without a session
-      return;
+      detail::close_session(connection_);
     }
-    stay_with_session(false);
+    detail::LockedConnections::remove(connection_, in_transaction);
   }
 
   /// Held, as far as is known here: a connection that has broken is noticed at its next statement.
@@ -117,41 +123,44 @@ class PostgresLock {
     std::string before_;
   };
 
+  bool try_within(std::optional<std::chrono::nanoseconds> limit) {
+    using std::chrono::milliseconds;
+    using Clock = std::chrono::steady_clock;
+    if (!limit) {
+      lock();
+      return true;
+    }
+    const auto deadline = Clock::now() + *limit;
+    while (!try_lock()) {
+      const auto left = std::chrono::ceil<milliseconds>(deadline - Clock::now());
+      if (left.count() <= 0) return false;
+      constexpr milliseconds longest{std::numeric_limits<std::int32_t>::max()};  // of lock_timeout
+      const LockTimeout once(connection_, std::min(left, longest).count());
+      try {
+        lock();
+        return true;
+      } catch (const pqxx::sql_error& error) {
+        constexpr std::string_view lock_not_available = "55P03";
+        if (error.sqlstate() != lock_not_available) throw;
+      }
+    }
+    return true;
+  }
+
   pqxx::result ask(const char* statement) {
     pqxx::nontransaction work(connection_);
-    return work.exec_params(statement, key_);
+    return detail::exec_params(work, statement, key_);
   }
   void had() {
     session_ = connection_.backendpid();
     held_ = true;
-    stay_with_session(true);
+    detail::LockedConnections::add(connection_);
   }
   void check_free() const {
     if (!held_) return;
     throw std::system_error(std::make_error_code(std::errc::resource_deadlock_would_occur),
                             "memcachedlock: this PostgresLock is already held");
   }
-  // libpqxx 7 has other names for some things, and no longer connects anew by itself.
-  void close() noexcept {
-    [](auto& connection) {
-      if constexpr (requires { connection.disconnect(); }) {
-        connection.disconnect();
-      } else {
-        connection.close();
-      }
-    }(connection_);
-  }
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
-  void stay_with_session(bool on) {
-    [on](auto& connection) {
-      if constexpr (requires { connection.inhibit_reactivation(on); }) {
-        connection.inhibit_reactivation(on);
-      }
-    }(connection_);
-  }
-#pragma GCC diagnostic pop
-
   pqxx::connection& connection_;
   const std::string key_;
   int session_ = 0;

@@ -1,5 +1,5 @@
 // SQLite: its conflicts as exceptions, transactions that keep locks until their end, and a fence in
-// the database. Needs SQLite's header and library, and nobody who does not include it. In WAL mode
+// the database. Only programs that include this header need SQLite. In WAL mode
 // a transaction that has read, and writes when another has written since, is refused
 // (SQLITE_BUSY_SNAPSHOT): optimistic concurrency, in front of which a ZLock pays.
 #pragma once
