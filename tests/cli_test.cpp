@@ -6,12 +6,16 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdlib>
+#include <deque>
 #include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <regex>
 #include <set>
 #include <sstream>
+#include <stop_token>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "local_server.hpp"
@@ -113,7 +117,11 @@ TEST_F(Cli, BadInputIsToldInOneLineAndChangesNothing) {
       {{"run", "job", "--"}, "no command"},
       {{"run", "job", "echo", "hi"}, "after --"},
       {{"run", "job", "--wait", "soon", "--", "true"}, "soon"},
-      {{"run", "job", "--wait", "5", "--", "true"}, "no duration"},
+      {{"run", "job", "--wait", "5x", "--", "true"}, "no duration"},
+      {{"run", "job", "--wait", "1e3s", "--", "true"}, "no duration"},
+      {{"run", "job", "--wait", "0x10", "--", "true"}, "no duration"},
+      {{"run", "-key", "--", "true"}, "--key="},
+      {{"inspect", "-key"}, "--key="},
       {{"run", "job", "--timeout", "-1s", "--", "true"}, "-1s"},
       {{"run", "job", "--timeout", "0s", "--", "true"}, "timeout"},
       {{"run", "job", "--timeout", "9000h", "--", "true"}, "timeout"},
@@ -368,6 +376,29 @@ TEST_F(Terminal, TopShowsLocksAndWaitersAndEndsWithQ) {
   ASSERT_TRUE(shell.says("status=0"));
 }
 
+TEST_F(Terminal, TopWithoutAPauseCanBeStoppedAndEnded) {
+  shell.type("stty cols 20; $P top -d 0s\n");
+  ASSERT_TRUE(shell.says("\x1b[?1049h"));
+  ASSERT_TRUE(shell.says("KEY"));
+  std::size_t before = shell.output().size();
+  shell.type("\x1a");
+  ASSERT_TRUE(shell.says_after(before, "\x1b[?1049l")) << shell.output().substr(before);
+  shell.type("echo bet''ween\n");
+  ASSERT_TRUE(shell.says_after(before, "between"));
+  before = shell.output().size();
+  shell.type("fg\n");
+  ASSERT_TRUE(shell.says_after(before, "\x1b[?1049h"));
+  shell.type("q");
+  ASSERT_TRUE(shell.says_after(before, "\x1b[?1049l"));
+  shell.type("echo sta''tus=$?\n");
+  ASSERT_TRUE(shell.says_after(before, "status=0"));
+  // No line is longer than the terminal is wide.
+  std::istringstream screen(shell.output().substr(shell.output().rfind("\x1b[H")));
+  for (std::string row; std::getline(screen, row) && row.find("status") == std::string::npos;) {
+    EXPECT_LE(std::regex_replace(row, std::regex("\x1b\\[[0-9;?]*[a-zA-Z]|\r"), "").size(), 20U);
+  }
+}
+
 TEST_F(Terminal, TopPutsTheTerminalRightWhenItIsInterrupted) {
   shell.type("$P top -d 1h; echo sta''tus=$?\n");
   ASSERT_TRUE(shell.says("USUAL HOLD"));
@@ -382,19 +413,21 @@ TEST_F(Terminal, TopPutsTheTerminalRightWhenItIsInterrupted) {
 /// A shell on a terminal that completes what is typed.
 class Completion : public Cli {
  protected:
-  Completion() { lock.lock(); }
+  Completion() {
+    lock.lock();
+    hostile.lock();
+  }
 
   void complete(const Words& shell_words, const std::string& setup) {
     const std::string directory_of_program =
         std::string(MEMCACHEDLOCK_PROGRAM, std::string(MEMCACHEDLOCK_PROGRAM).rfind('/'));
     Program shell(shell_words,
-                  {{"MEMCACHEDLOCK_SERVERS", server.address()},
-                   {"PATH", directory_of_program + ":" + getenv("PATH")},
+                  {{"PATH", directory_of_program + ":" + getenv("PATH")},
                    {"HOME", directory.path()},
                    {"COMPLETIONS", MEMCACHEDLOCK_COMPLETIONS},
                    {"TERM", "xterm"}},
                   Program::On::terminal);
-    shell.type(setup + "; echo re''ady\n");
+    shell.type("cd " + directory.path() + "; " + setup + "; echo re''ady\n");
     ASSERT_TRUE(shell.says("ready")) << shell.output();
     const auto expect = [&](const std::string& typed, const std::string& rest) {
       const std::size_t before = shell.output().size();
@@ -403,18 +436,39 @@ class Completion : public Cli {
       EXPECT_TRUE(shell.says_after(before, rest)) << shell.output().substr(before);
       shell.type("\x15");  // the line is taken back
     };
+    const std::string program = "memcachedlock --servers " + server.address() + " ";
     expect("memcachedlock insp", "ect");
-    expect("memcachedlock inspect nightly-r", "eport");
-    expect("memcachedlock run k --on-l", "ost");
-    expect("memcachedlock break --y", "es");
-    expect("memcachedlock run k -- saslpass", "wd2");
+    expect(program + "inspect nightly-r", "eport");
+    expect(program + "run k --on-l", "ost");
+    expect(program + "break --y", "es");
+    expect(program + "run k -- saslpass", "wd2");
+    // What is completed is the name, to the last byte, and nothing in it is done.
+    const std::size_t before = shell.output().size();
+    shell.type(program + "inspect evi\t");
+    ASSERT_TRUE(shell.says_after(before, "last")) << shell.output().substr(before);
+    shell.type(" | grep -c 'process " + std::to_string(getpid()) + "' && echo fou''nd\n");
+    EXPECT_TRUE(shell.says_after(before, "found")) << shell.output().substr(before);
+    EXPECT_EQ(access(file("PWNED").c_str(), F_OK), -1);
+    // Nor in a word of the line.
+    shell.type("memcachedlock --scope '$(touch${IFS}PWNED)' " + program.substr(14) +
+               "inspect nightly-r\t\x15");
+    shell.type("echo en''d\n");
+    ASSERT_TRUE(shell.says("end"));
+    EXPECT_EQ(access(file("PWNED").c_str(), F_OK), -1);
   }
 
-  mcl::Lock lock{mcl::MemcachedClient(server.address()), "nightly-report"};
+  const mcl::MemcachedClient client{server.address()};
+  mcl::Lock lock{client, "nightly-report"};
+  // All that any shell takes for more than itself.
+  mcl::Lock hostile{
+      client,
+      "evil$(touch${IFS}PWNED)`touch${IFS}PWNED`;touch<PWNED>PWNED|a&b:c=d'e\"f\\g*?[h]"
+      "{i,j}~k#l!m%n@o(p)last"};
 };
 
 TEST_F(Completion, OfBash) {
-  complete({"bash", "--norc", "--noprofile", "-i"}, "source $COMPLETIONS/memcachedlock.bash");
+  complete({"bash", "--norc", "--noprofile", "-i"},
+           "set +H; source $COMPLETIONS/memcachedlock.bash");
 }
 
 TEST_F(Completion, OfZsh) {
@@ -425,6 +479,116 @@ TEST_F(Completion, OfZsh) {
 TEST_F(Completion, OfFish) {
   complete({"fish", "--no-config", "-i"},
            "set fish_autosuggestion_enabled 0; source $COMPLETIONS/memcachedlock.fish");
+}
+
+// Fault: a stream is full or closed. Promise: the command is not harmed, and a loss is not success.
+TEST_F(Cli, StreamsThatTakeNothing) {
+  const auto shell = [&](const std::string& text) {
+    return Program({"sh", "-c", text},
+                   {{"P", MEMCACHEDLOCK_PROGRAM}, {"MEMCACHEDLOCK_SERVERS", server.address()}})
+        .wait();
+  };
+  mcl::Lock lock(mcl::MemcachedClient(server.address()), "held");
+  lock.lock();
+  for (const std::string words : {"list", "list --json", "list --names", "inspect held", "doctor",
+                                  "top -n 1", "--help", "--version", "run --help"}) {
+    EXPECT_EQ(shell("$P " + words + " >/dev/full").status, 74) << words;
+    EXPECT_EQ(shell("$P " + words + " >&-").status, 74) << words;
+    EXPECT_EQ(shell("$P " + words + " <&- 2>&- >" + file("out")).status,
+              words == "doctor" ? 1 : 0)  // it was just started
+        << words;
+    EXPECT_NE(content(file("out")), "");
+  }
+  for (const char* const closed : {"2>/dev/full", "2>&-", "<&- >&- 2>&-"}) {
+    EXPECT_EQ(shell(std::string("$P frobnicate ") + closed).status, 64);
+    EXPECT_EQ(shell(std::string("$P run job --shell 'exit 9' ") + closed).status, 9);
+    // A line to standard error, while the command runs.
+    EXPECT_EQ(shell("$P run job --timeout 1s --on-lost ignore --shell '" +
+                    ("$P break job --yes; sleep 0.6; exit 9' " + std::string(closed)))
+                  .status,
+              9);
+  }
+  // What the command finds closed is not what the program has opened for itself.
+  EXPECT_EQ(shell("$P run job --shell 'test ! -e /proc/self/fd/0 && echo closed' <&-").output,
+            "closed\n");
+  EXPECT_TRUE(lock.owns_lock());
+}
+
+TEST_F(Cli, SignalsThatRunDoesNotNeedReachTheCommand) {
+  for (const int number : {SIGWINCH, SIGURG, SIGRTMIN + 3, SIGUSR2, SIGXCPU}) {
+    const std::string trapped = file("trapped" + std::to_string(number));
+    Program program(line({"run", "job", "--shell",
+                          "trap 'echo had it; exit 5' " + std::to_string(number) + "; touch " +
+                              trapped + "; while :; do sleep 0.01; done"}));
+    ASSERT_TRUE(eventually([&] { return access(trapped.c_str(), F_OK) == 0; }));
+    program.signal(number);
+    const Ended ended = program.wait();
+    EXPECT_EQ(ended.status, 5) << number;
+    EXPECT_EQ(ended.output, "had it\n");
+  }
+  // And while it waits: what would end any process ends it, what would not does not.
+  mcl::Lock lock(mcl::MemcachedClient(server.address()), "job");
+  lock.lock();
+  Program waiter(line({"run", "job", "--fair", "--", "true"}));
+  ASSERT_TRUE(eventually([&] { return inspect("job")["waiters"].size() == 1; }));
+  waiter.signal(SIGWINCH);
+  waiter.signal(SIGURG);
+  waiter.signal(SIGUSR1);
+  EXPECT_EQ(waiter.wait().status, 128 + SIGUSR1);
+}
+
+TEST_F(Cli, TheFirstProcessReapsWhatIsLeftToIt) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  // A grandchild that ends after its parent is the first process's then.
+  const Ended ended =
+      Program({"unshare", "--pid", "--fork", "--mount-proc", MEMCACHEDLOCK_PROGRAM, "--servers",
+               server.address(), "run", "job", "--shell",
+               "(sleep 0.1 & exit); i=0; while [ $i -lt 200 ] && grep -qs '^State:.*' "
+               "/proc/[0-9]*/status && ! grep -qs '^State:.Z' /proc/[0-9]*/status; do i=$((i+1)); "
+               "sleep 0.005; done; sleep 0.2; ! grep -s '^State:.Z' /proc/[0-9]*/status"})
+          .wait();
+  EXPECT_EQ(ended.status, 0) << ended.output << ended.errors;
+}
+
+TEST_F(Cli, AKilledProgramTakesACommandOfAnotherUserAlong) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  const std::string pid_file = file("pid");
+  // As by sudo, which is setuid: the kernel then forgets whose death it was to die of.
+  Program program(line({"run", "job", "--", "setpriv", "--reuid=65534", "--clear-groups", "sh",
+                        "-c", "echo $$; while :; do sleep 0.01; done"}),
+                  {}, Program::On::terminal);
+  ASSERT_TRUE(program.says("\n"));
+  const pid_t command = std::stoi(program.output());
+  program.signal(SIGKILL);
+  EXPECT_TRUE(eventually([&] { return kill(command, 0) != 0; }));
+}
+
+TEST_F(Cli, AWaitRidesOutARestart) {
+  mcl::Lock lock(mcl::MemcachedClient(server.address(), {.operation_timeout = 200ms}), "job");
+  lock.lock();
+  Program waiter(line({"run", "job", "--fair", "--wait", "50s", "--request-timeout", "200ms", "--",
+                       "echo", "had it"}));
+  ASSERT_TRUE(eventually([&] { return inspect("job")["waiters"].size() == 1; }));
+  Program short_one(
+      line({"run", "job", "--fair", "--wait", "2", "--request-timeout", "200ms", "--", "true"}));
+  ASSERT_TRUE(eventually([&] { return inspect("job")["waiters"].size() == 2; }));
+  server.stop();
+  const Ended ended = short_one.wait();  // in vain: it says why
+  EXPECT_EQ(ended.status, 69) << ended.errors;
+  EXPECT_NE(ended.errors.find("still waiting"), std::string::npos) << ended.errors;
+  server.start();
+  const Ended had = waiter.wait();  // once the guard has let it
+  EXPECT_EQ(had.status, 0) << had.errors;
+  EXPECT_EQ(had.output, "had it\n");
+  EXPECT_EQ(run({"run", "x", "--servers=127.0.0.1:1", "--wait", "50s", "--", "true"}).status, 64);
+}
+
+TEST_F(Cli, AKeyMayBeginWithADash) {
+  Program holder(line({"run", "--key=-job", "--shell", wait_for(file("never"))}));
+  holder_of("--key=-job");
+  EXPECT_EQ(Json::parse(run({"inspect", "--json", "--", "-job"}).output)["key"], "-job");
+  EXPECT_EQ(run({"run", "--key=-job", "-w", "0.1", "-E", "3", "--", "true"}).status, 3);
+  EXPECT_EQ(run({"break", "--key=-job", "--yes"}).status, 0);
 }
 
 TEST_F(Cli, InspectTellsWhoSinceWhenAndWhoWaits) {
@@ -504,6 +668,53 @@ TEST_F(Cli, ListShowsTheLocksOfAllServers) {
   EXPECT_EQ(std::count(scoped.output.begin(), scoped.output.end(), '\n'), 6);
   EXPECT_NE(scoped.output.find("a^key3"), std::string::npos) << scoped.output;
   EXPECT_EQ(Json::parse(run({"list", "--prefix", "other:", "--json"}).output).size(), 0U);
+}
+
+// Fault: one of several servers is down. Promise: the others' locks are shown all the same.
+TEST_F(Cli, ListShowsWhatCanBeAsked) {
+  mcl::Lock lock(mcl::MemcachedClient(server.address()), "here");
+  lock.lock();
+  LocalServer down;
+  const std::string gone = down.address();
+  down.stop();
+  const auto both = [&](Words words) {
+    words.insert(words.begin(), {"--request-timeout", "200ms"});
+    return Program(command_line(server.address() + "," + gone, words)).wait();
+  };
+  std::string key;  // one of those that are on the server that runs
+  const mcl::MemcachedClient client(server.address() + "," + gone);
+  for (int i = 0; key.empty(); ++i) {
+    const std::string name = "k" + std::to_string(i);
+    if (client.server_of(name).to_string() == server.address()) key = name;
+  }
+  mcl::Lock other(client, key);
+  other.lock();
+  for (const Words& words : {Words{"list"}, Words{"list", "--json"}, Words{"list", "--names"}}) {
+    const Ended ended = both(words);
+    EXPECT_EQ(ended.status, 69);
+    EXPECT_NE(ended.output.find(key), std::string::npos) << ended.output;
+    EXPECT_NE(ended.errors.find(gone), std::string::npos) << ended.errors;
+  }
+  EXPECT_EQ(run({"list", "--names"}).output.find("^"), std::string::npos);
+  const Ended hurried = run({"list", "--within", "0"});
+  EXPECT_NE(hurried.status, 0);
+  EXPECT_TRUE(is_one_line(hurried.errors)) << hurried.errors;
+}
+
+// Items that are used move between memcached's lists while these are gone through.
+TEST_F(Cli, ListMissesNoLockThatIsHeldAllTheTime) {
+  const mcl::MemcachedClient client(server.address());
+  constexpr int many = 300;
+  std::deque<mcl::Lock> locks;
+  for (int i = 0; i < many; ++i) locks.emplace_back(client, "k" + std::to_string(i)).lock();
+  std::jthread renews([&](const std::stop_token& stop) {
+    while (!stop.stop_requested()) {
+      for (mcl::Lock& lock : locks) (void)lock.extend();
+    }
+  });
+  for (int round = 0; round < 20; ++round) {
+    EXPECT_EQ(mcl::list_locks(client, client.servers().front()).size(), std::size_t{many});
+  }
 }
 
 TEST_F(Cli, BreakFreesJustThatHolder) {

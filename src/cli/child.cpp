@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <csignal>
@@ -15,8 +16,17 @@ namespace memcachedlock::cli {
 
 namespace {
 
-constexpr std::array passed_on{SIGHUP,  SIGINT,  SIGQUIT, SIGTERM, SIGUSR1,
-                               SIGUSR2, SIGTSTP, SIGCONT, SIGALRM};
+constexpr std::array not_ours{SIGKILL, SIGSTOP, SIGSEGV, SIGBUS,  SIGFPE,  SIGILL,
+                              SIGTRAP, SIGABRT, SIGSYS,  SIGPIPE, SIGTTIN, SIGTTOU};
+
+/// 32 and 33 are the C library's own; it takes no action on them for us.
+bool is_passed_on(int signal) {
+  struct sigaction action {};
+  if (std::find(not_ours.begin(), not_ours.end(), signal) != not_ours.end()) return false;
+  if (sigaction(signal, nullptr, &action) != 0) return false;
+  // What we were told to ignore, as by nohup(1), the command shall ignore too.
+  return action.sa_handler != SIG_IGN;
+}
 
 sigset_t mask_before;
 
@@ -63,17 +73,19 @@ int Child::catch_signals() {
   sigset_t set;
   sigemptyset(&set);
   sigaddset(&set, SIGCHLD);
-  for (const int signal : passed_on) {
-    struct sigaction action {};
-    sigaction(signal, nullptr, &action);
-    // What we were told to ignore, as by nohup(1), the command shall ignore too.
-    if (action.sa_handler != SIG_IGN) sigaddset(&set, signal);
+  for (int signal = 1; signal <= SIGRTMAX; ++signal) {
+    if (is_passed_on(signal)) sigaddset(&set, signal);
   }
   sigprocmask(SIG_BLOCK, &set, &mask_before);
   std::signal(SIGCHLD, SIG_DFL);  // an ignored one would tell us nothing
   const int descriptor = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
   if (descriptor < 0) fail("signalfd");
   return descriptor;
+}
+
+bool Child::ends_a_process(int signal) {
+  return signal != 0 && signal != SIGCHLD && signal != SIGURG && signal != SIGWINCH &&
+         signal != SIGCONT && signal != SIGTSTP;
 }
 
 Sent Child::read_signal(int descriptor) {
@@ -95,10 +107,8 @@ Child::Child(std::vector<std::string> command) : own_group_(!has_terminal()) {
   std::signal(SIGPIPE, SIG_IGN);  // ours alone; who reads the other ends may be gone
   close(failure.write);
   close(go.read);
-  if (own_group_) {
-    setpgid(pid_, pid_);  // whoever comes first
-    start_guard();
-  }
+  if (own_group_) setpgid(pid_, pid_);  // whoever comes first
+  start_guard();
   (void)!write(go.write, "x", 1);
   close(go.write);
   wait_for_exec(failure.read);
@@ -125,7 +135,7 @@ void Child::start_guard() {
     while (true) {
       const ssize_t count = read(alive.read, &byte, 1);
       if (count < 0 && errno == EINTR) continue;
-      if (count == 0) kill(-pid_, SIGKILL);
+      if (count == 0) kill(own_group_ ? -pid_ : pid_, SIGKILL);
       _exit(0);
     }
   }
@@ -156,7 +166,19 @@ void Child::end_group() const {
   if (own_group_) kill(-pid_, SIGKILL);
 }
 
+/// The first process of a container is given those whose parents have ended.
+void Child::reap_others() const {
+  if (getpid() != 1) return;
+  for (;;) {
+    siginfo_t info{};
+    if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) != 0) return;
+    if (info.si_pid == 0 || info.si_pid == pid_ || info.si_pid == guard_) return;
+    waitpid(info.si_pid, nullptr, 0);
+  }
+}
+
 bool Child::has_ended() {
+  reap_others();
   for (;;) {
     const pid_t changed = waitpid(pid_, &status_, WNOHANG | WUNTRACED);
     if (changed != pid_) return false;

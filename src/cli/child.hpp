@@ -18,14 +18,18 @@ struct Sent {
 ///
 /// Under a terminal it stays in our process group, so that the keys of the terminal and job control
 /// work as with flock(1). Elsewhere (cron, systemd) it leads one of its own, so that signals reach
-/// all that it has started; a second process, which does nothing else, kills that group when we are
-/// killed.
+/// all that it has started. A second process, which does nothing else, kills the command, or that
+/// group, when we are killed; the system's own way (PR_SET_PDEATHSIG) ends where the command is a
+/// setuid program, such as sudo.
 class Child {
  public:
-  /// Signals that are passed on. Blocks them, and SIGCHLD, for good; to be called before any
+  /// Signals that are passed on: all but those that stop a process at once, that it sends itself by
+  /// an error, and of job control. Blocks them, and SIGCHLD, for good; to be called before any
   /// thread is started. They are then read from the descriptor that it returns, with read_signal().
   static int catch_signals();
   static Sent read_signal(int descriptor);
+  /// Whether a process that does not handle the signal is ended by it.
+  static bool ends_a_process(int signal);
 
   /// Throws std::system_error.
   explicit Child(std::vector<std::string> command);
@@ -49,6 +53,7 @@ class Child {
 
  private:
   void start_guard();
+  void reap_others() const;
   void wait_for_exec(int descriptor);
 
   pid_t pid_ = -1;

@@ -8,7 +8,13 @@
 namespace memcachedlock::cli {
 
 int inspect_lock(const CommonOptions& common, const std::string& key);
-int list(const CommonOptions& common);
+
+struct ListOptions {
+  bool names = false;  ///< nothing else, one a line, as they can be given to the other commands
+  milliseconds within{60'000};
+};
+/// A server that can't be listed is reported, and those of the others are shown.
+int list(const CommonOptions& common, const ListOptions& options);
 
 /// Asks on the terminal before it frees the lock, unless `yes`.
 int break_lock(const CommonOptions& common, const std::string& key, bool yes);

@@ -12,6 +12,7 @@
 #include "exit_status.hpp"
 #include "memcachedlock/diagnosis.hpp"
 #include "show.hpp"
+#include "streams.hpp"
 
 namespace memcachedlock::cli {
 
@@ -149,18 +150,19 @@ int doctor(const CommonOptions& common) {
     overall = std::max(overall, worst(findings));
     all.push_back(to_json(server, found, findings));
     if (common.json) continue;
-    fmt::print("{}\n", coloured(server.to_string(), Colour::bold, common.colour));
-    if (found.trouble.empty()) fmt::print("{}", facts(found));
+    print(fmt::format("{}\n", coloured(server.to_string(), Colour::bold, common.colour)));
+    if (found.trouble.empty()) print(facts(found));
     for (const Finding& finding : findings) {
       const bool error = finding.severity == Severity::error;
-      fmt::print("  {} {}\n",
-                 coloured(error ? "error:" : "warning:", error ? Colour::red : Colour::yellow,
-                          common.colour),
-                 finding.text);
+      print(fmt::format("  {} {}\n",
+                        coloured(error ? "error:" : "warning:",
+                                 error ? Colour::red : Colour::yellow, common.colour),
+                        finding.text));
     }
-    if (findings.empty()) fmt::print("  {}\n", coloured("ok", Colour::green, common.colour));
+    if (findings.empty())
+      print(fmt::format("  {}\n", coloured("ok", Colour::green, common.colour)));
   }
-  if (common.json) fmt::print("{}\n", text(all));
+  if (common.json) print(fmt::format("{}\n", text(all)));
   return overall == Severity::error     ? status::bad_server
          : overall == Severity::warning ? status::no
                                         : status::fine;

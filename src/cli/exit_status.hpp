@@ -10,6 +10,7 @@ constexpr int bad_server = 2;    // errors of doctor
 constexpr int usage = 64;        // EX_USAGE
 constexpr int unavailable = 69;  // EX_UNAVAILABLE: memcached does not answer
 constexpr int system = 71;       // EX_OSERR: no process, no memory
+constexpr int output = 74;       // EX_IOERR: standard output takes no more
 constexpr int lost = 75;         // EX_TEMPFAIL: the lock was lost while the command ran
 constexpr int setting = 78;      // EX_CONFIG: memcached answers, but not as a lock needs it
 constexpr int not_executable = 126;

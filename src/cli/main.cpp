@@ -7,8 +7,10 @@
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
+#include <iostream>
 #include <map>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <vector>
 
@@ -18,6 +20,8 @@
 #include "memcachedlock/version.hpp"
 #include "options.hpp"
 #include "run.hpp"
+#include "show.hpp"
+#include "streams.hpp"
 
 namespace {
 
@@ -32,12 +36,14 @@ struct CommandLine {
   void add_common();
   void add_run();
   void add_others();
+  void add_key(CLI::App& command, const std::string& text);
   /// Takes what follows `--` as the command of `run`.
   void parse(std::vector<std::string> arguments);
 
   CLI::App app{"Distributed locks on memcached."};
   CommonOptions common;
   RunOptions run;
+  ListOptions list;
   TopOptions top;
   std::string colour = "auto";
   std::string key;
@@ -61,10 +67,17 @@ CommandLine::CommandLine() {
                                    MEMCACHEDLOCK_VERSION_MINOR, MEMCACHEDLOCK_VERSION_PATCH));
   app.require_subcommand(1);
   app.fallthrough();
-  app.footer("See memcachedlock(1). Durations are written as 500ms, 30s, 2m, 1h.");
+  app.footer(
+      "See memcachedlock(1). Durations are written as 500ms, 30s, 2m, 1h; a bare number is "
+      "seconds.");
   add_common();
   add_run();
   add_others();
+}
+
+/// `--key` is for those that begin with a dash.
+void CommandLine::add_key(CLI::App& command, const std::string& text) {
+  command.add_option("KEY,--key", key, text)->required();
 }
 
 void CommandLine::add_common() {
@@ -95,7 +108,7 @@ void CommandLine::add_common() {
 void CommandLine::add_run() {
   CLI::App& command = *app.add_subcommand(
       "run", "Run a command while a lock is held: run KEY [options] -- command args...");
-  command.add_option("KEY", run.key, "what is locked")->required();
+  add_key(command, "what is locked");
   command.add_option("--shell", shell, "a command for /bin/sh, in place of the one after --")
       ->type_name("COMMAND");
   add_duration(command, "--wait,-w", "longest wait for the lock; else as long as it takes",
@@ -120,20 +133,29 @@ void CommandLine::add_run() {
                   "status when the lock is not had in time (1)")
       ->check(CLI::Range(0, 255))
       ->type_name("N");
-  command.callback([this] { action = [this] { return cli::run(common, run); }; });
+  command.callback([this] {
+    action = [this] {
+      run.key = key;
+      return cli::run(common, run);
+    };
+  });
 }
 
 void CommandLine::add_others() {
   const auto add = [this](const char* name, const char* text, bool with_key,
                           std::function<int()> what) {
     CLI::App* command = app.add_subcommand(name, text);
-    if (with_key) command->add_option("KEY", key, "the lock")->required();
+    if (with_key) add_key(*command, "the lock");
     command->callback([this, what = std::move(what)] { action = what; });
     return command;
   };
   add("inspect", "Who holds a lock, for how long, and who waits for it", true,
       [this] { return inspect_lock(common, key); });
-  add("list", "All locks on the servers", false, [this] { return list(common); });
+  CLI::App* all =
+      add("list", "All locks on the servers", false, [this] { return cli::list(common, list); });
+  all->add_flag("--names", list.names, "only what can be given as KEY, one a line");
+  add_duration(*all, "--within", "longest time for it all (1m)",
+               [this](milliseconds time) { list.within = time; });
   CLI::App* live = add("top", "The same, live, with queues and rates; q ends it", false,
                        [this] { return cli::top(common, top); });
   add_duration(*live, "--interval,-d", "between two looks (1s)",
@@ -168,44 +190,60 @@ void CommandLine::parse(std::vector<std::string> arguments) {
   }
 }
 
-int tell(int status, const std::string& what) {
-  std::string line = what;
-  std::replace(line.begin(), line.end(), '\n', ' ');
-  constexpr std::string_view name = "memcachedlock: ";  // some errors of the library begin so
-  fmt::print(stderr, "{}{}\n", line.starts_with(name) ? "" : name, line);
+/// What people mean who write it so.
+std::string hint(const CommandLine& line, const CLI::ParseError& error) {
+  const bool extra = dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr;
+  const bool no_key = dynamic_cast<const CLI::RequiredError*>(&error) != nullptr;
+  if (line.app.got_subcommand("run") && extra) return "; a command stands after --";
+  if (no_key || extra) return "; a key that begins with - is given as --key=-NAME";
+  return "";
+}
+
+int tell(int status, const std::string& line) {
+  warn(line);
   return status;
+}
+
+int act(int argc, char** argv) {
+  CommandLine line;
+  try {
+    line.parse({argv + 1, argv + argc});
+  } catch (const CLI::Success& wish) {  // --help, --version
+    const int result = line.app.exit(wish);
+    if (!std::cout.flush()) throw OutputError("standard output takes no more");
+    return result;
+  } catch (const CLI::ParseError& error) {
+    const bool no_key = dynamic_cast<const CLI::RequiredError*>(&error) != nullptr &&
+                        std::string_view(error.what()).starts_with("--key");
+    return tell(status::usage, std::string(no_key ? "KEY is required" : error.what()) +
+                                   hint(line, error) + " (see memcachedlock --help)");
+  }
+  const int result = line.action();
+  print_now("");
+  return result;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
+  open_standard_streams();
   try {
-    CommandLine line;
-    try {
-      line.parse({argv + 1, argv + argc});
-    } catch (const CLI::Success& wish) {  // --help, --version
-      return line.app.exit(wish);
-    } catch (const CLI::ParseError& error) {
-      const bool runs = line.app.got_subcommand("run");
-      const bool extra = dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr;
-      return tell(status::usage, std::string(error.what()) +
-                                     (runs && extra ? "; a command stands after --" : "") +
-                                     " (see memcachedlock --help)");
-    }
-    return line.action();
+    return act(argc, argv);
+  } catch (const OutputError& error) {
+    return tell(status::output, error.what());
   } catch (const UsageError& error) {
     return tell(status::usage, error.what());
   } catch (const InvalidKey& error) {
-    return tell(status::usage, error.what());
+    return tell(status::usage, text_of(error));
   } catch (const InvalidServers& error) {
-    return tell(status::usage, error.what());
+    return tell(status::usage, text_of(error));
   } catch (const InvalidOption& error) {
-    return tell(status::usage, error.what());
+    return tell(status::usage, text_of(error));
   } catch (const Unavailable& error) {
-    return tell(status::unavailable, error.what());
+    return tell(status::unavailable, text_of(error));
   } catch (const ServerError& error) {
-    return tell(status::setting, error.what());
+    return tell(status::setting, text_of(error));
   } catch (const std::exception& error) {
-    return tell(status::system, error.what());
+    return tell(status::system, text_of(error));
   }
 }

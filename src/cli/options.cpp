@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <charconv>
 #include <cmath>
 #include <cstdlib>
 #include <fstream>
@@ -45,20 +46,24 @@ MemcachedClient CommonOptions::connect() const {
 }
 
 milliseconds parse_duration(const std::string& text) {
-  constexpr std::array<std::pair<std::string_view, double>, 4> units{
-      {{"ms", 1}, {"s", 1'000}, {"m", 60'000}, {"h", 3'600'000}}};
-  char* end = nullptr;
+  constexpr std::array<std::pair<std::string_view, double>, 5> units{
+      {{"ms", 1}, {"s", 1'000}, {"", 1'000}, {"m", 60'000}, {"h", 3'600'000}}};
+  double number = 0;
+  // Not by the program's locale; and it takes no sign, no infinity, no hexadecimal.
   const bool begins_well = !text.empty() && text.front() >= '0' && text.front() <= '9';
-  const double number = begins_well ? std::strtod(text.c_str(), &end) : 0;
-  if (begins_well && std::isfinite(number)) {
+  const auto [end, error] =
+      std::from_chars(text.data(), text.data() + text.size(), number, std::chars_format::fixed);
+  if (begins_well && error == std::errc{}) {
+    const std::string_view unit(end, static_cast<std::size_t>(text.data() + text.size() - end));
     for (const auto& [name, factor] : units) {
       constexpr double longest = 1e12;  // ms
-      if (end == name && number * factor <= longest) {
+      if (unit == name && number * factor <= longest) {
         return milliseconds(std::llround(number * factor));
       }
     }
   }
-  throw UsageError(fmt::format("\"{}\" is no duration; write it as 500ms, 30s, 2m or 1h", text));
+  throw UsageError(
+      fmt::format("\"{}\" is no duration; write it as 500ms, 30s, 2m or 1h, or as seconds", text));
 }
 
 }  // namespace memcachedlock::cli

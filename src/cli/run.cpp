@@ -10,26 +10,28 @@
 #include <array>
 #include <cerrno>
 #include <chrono>
+#include <condition_variable>
 #include <csignal>
-#include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <mutex>
 #include <stop_token>
 #include <system_error>
 #include <thread>
+#include <utility>
 
 #include "child.hpp"
 #include "exit_status.hpp"
 #include "memcachedlock/error.hpp"
 #include "memcachedlock/lock.hpp"
+#include "show.hpp"
+#include "streams.hpp"
 
 namespace memcachedlock::cli {
 
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-void say(const std::string& line) { fmt::print(stderr, "memcachedlock: {}\n", line); }
 
 /// Something that another thread tells the one that waits for descriptors.
 class Bell {
@@ -76,11 +78,31 @@ void wait_for(int signals, const Bell& bell, std::optional<Clock::time_point> un
   std::_Exit(128 + signal);
 }
 
-bool ends_a_wait(int signal) {
-  return signal == SIGINT || signal == SIGTERM || signal == SIGHUP || signal == SIGQUIT;
-}
-
 enum class Had { yes, not_in_time, interrupted };
+
+/// Until it is had, or `stop` is requested. memcached has answered before; where it goes away
+/// meanwhile, as for a restart, it is asked again. Throws what it said last, where it has not come
+/// back.
+bool wait_patiently(Lock& lock, const std::stop_token& stop) {
+  constexpr milliseconds pause{200};
+  std::mutex mutex;
+  std::condition_variable_any never;
+  for (bool told = false;;) {
+    try {
+      lock.lock(stop);
+      return true;
+    } catch (const Cancelled&) {
+      return false;
+    } catch (const Unavailable& error) {
+      if (stop.stop_requested()) throw;
+      if (!std::exchange(told, true)) warn(text_of(error) + "; still waiting");
+    }
+    std::unique_lock guard(mutex);
+    never.wait_for(guard, stop, pause, [&] { return stop.stop_requested(); });
+    if (stop.stop_requested()) (void)lock.try_lock();  // throws where it is away still
+    if (lock.owns_lock()) return true;
+  }
+}
 
 /// Waits in a second thread, so that signals find this one. `signal` is what interrupted it.
 Had wait_for_lock(Lock& lock, const RunOptions& options, int signals, int& signal) {
@@ -93,9 +115,7 @@ Had wait_for_lock(Lock& lock, const RunOptions& options, int signals, int& signa
   std::stop_source stop;
   std::jthread waiter([&] {
     try {
-      lock.lock(stop.get_token());
-      held = true;
-    } catch (const Cancelled&) {
+      held = wait_patiently(lock, stop.get_token());
     } catch (...) {
       trouble = std::current_exception();
     }
@@ -105,7 +125,7 @@ Had wait_for_lock(Lock& lock, const RunOptions& options, int signals, int& signa
   while (!done.rang()) {
     wait_for(signals, done, outcome == Had::yes ? deadline : std::nullopt);
     const Sent sent = Child::read_signal(signals);
-    if (ends_a_wait(sent.number)) {
+    if (Child::ends_a_process(sent.number)) {
       signal = sent.number;
       outcome = Had::interrupted;
     } else if (sent.number == SIGTSTP) {
@@ -140,11 +160,11 @@ bool attend(Child& child, const Lease& lease, const RunOptions& options, int sig
     if (lost.rang()) {
       gone = true;
       if (options.on_lost == OnLost::ignore) {
-        say(fmt::format(
+        warn(fmt::format(
             "the lock \"{}\" was lost; another may hold it now, and the command runs on",
             options.key));
       } else {
-        say(fmt::format(
+        warn(fmt::format(
             "the lock \"{}\" was lost; another may hold it now, so the command is ended",
             options.key));
         child.send(options.on_lost == OnLost::kill ? SIGKILL : SIGTERM);
@@ -178,12 +198,12 @@ Ending run_under(Lock& lock, const RunOptions& options, int signals) {
       break;
     case Release::lost:
       if (!ending.lost) {
-        say(fmt::format("the lock \"{}\" was lost before the command ended", options.key));
+        warn(fmt::format("the lock \"{}\" was lost before the command ended", options.key));
       }
       ending.lost = true;
       break;
     case Release::unavailable:
-      say(fmt::format(
+      warn(fmt::format(
           "the lock \"{}\" could not be released; it is free when its lease is over, "
           "in at most {} s",
           options.key, std::chrono::ceil<std::chrono::seconds>(options.timeout).count()));
@@ -212,8 +232,8 @@ int run(const CommonOptions& common, const RunOptions& options) {
   setenv("MEMCACHEDLOCK_TOKEN", lock.fencing_token().to_string().c_str(), 1);
   const Ending ending = run_under(lock, options, signals);
   if (ending.trouble != 0) {
-    say(fmt::format("{}: {}", options.command.front(),
-                    std::generic_category().message(ending.trouble)));
+    warn(fmt::format("{}: {}", options.command.front(),
+                     std::generic_category().message(ending.trouble)));
     return ending.trouble == ENOENT ? status::not_found : status::not_executable;
   }
   if (ending.lost && options.on_lost != OnLost::ignore) return status::lost;

@@ -67,6 +67,13 @@ std::string shown_bytes(std::uint64_t bytes) {
   return fmt::format("{:.{}f} {}", value, unit == 0 ? 0 : 1, units.at(unit));
 }
 
+std::string text_of(const std::exception& error) {
+  constexpr std::string_view name = "memcachedlock: ";
+  std::string line = error.what();
+  std::replace(line.begin(), line.end(), '\n', ' ');
+  return line.starts_with(name) ? line.substr(name.size()) : line;
+}
+
 std::string shown_holder(const LockStatus& lock) {
   const Participant& first = lock.holders.front();
   std::string text = fmt::format("{}:{}", first.host, first.pid);

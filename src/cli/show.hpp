@@ -2,6 +2,7 @@
 // programs.
 #pragma once
 
+#include <exception>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
@@ -21,6 +22,9 @@ std::string coloured(std::string text, Colour colour, bool use);
 std::string shown(std::chrono::nanoseconds duration);
 /// "12.3 MiB"
 std::string shown_bytes(std::uint64_t bytes);
+
+/// What an error says, in one line, without the library's name in front of it.
+std::string text_of(const std::exception& error);
 
 /// host:pid, and the owner's name where there is one.
 std::string shown_holder(const LockStatus& lock);

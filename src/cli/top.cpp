@@ -9,7 +9,6 @@
 #include <algorithm>
 #include <array>
 #include <csignal>
-#include <cstdio>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -22,6 +21,7 @@
 #include "memcachedlock/error.hpp"
 #include "memcachedlock/inspect.hpp"
 #include "show.hpp"
+#include "streams.hpp"
 
 namespace memcachedlock::cli {
 
@@ -35,7 +35,9 @@ class Signals {
   Signals() {
     sigset_t set;
     sigemptyset(&set);
-    for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH}) sigaddset(&set, signal);
+    for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH, SIGTSTP}) {
+      sigaddset(&set, signal);
+    }
     sigprocmask(SIG_BLOCK, &set, nullptr);
     descriptor_ = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
   }
@@ -58,36 +60,68 @@ class Screen {
  public:
   Screen() {
     tcgetattr(STDIN_FILENO, &before_);
-    termios now = before_;
-    now.c_lflag &= ~static_cast<tcflag_t>(ICANON | ECHO);
-    tcsetattr(STDIN_FILENO, TCSANOW, &now);
-    fmt::print("\x1b[?1049h\x1b[?25l");
+    enter();
   }
-  ~Screen() {
-    tcsetattr(STDIN_FILENO, TCSANOW, &before_);
-    fmt::print("\x1b[?25h\x1b[?1049l");
-    std::fflush(stdout);
-  }
+  ~Screen() { leave(); }
   Screen(const Screen&) = delete;
   Screen& operator=(const Screen&) = delete;
+
+  /// As ^Z does: the terminal is the shell's meanwhile.
+  void stop() const {
+    leave();
+    kill(getpid(), SIGSTOP);
+    enter();
+  }
 
   /// As much of it as there is room for.
   static void show(const std::string& text) {
     winsize size{};
     const bool known = ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_row > 0;
     const std::size_t rows = known ? size.ws_row : 24;
+    const std::size_t columns = known && size.ws_col > 0 ? size.ws_col : 80;
     std::string screen = "\x1b[H";
     std::size_t row = 0;
     for (std::size_t start = 0; start < text.size() && row + 1 < rows; ++row) {
       const auto end = text.find('\n', start);
-      screen += text.substr(start, end - start) + "\x1b[K\n";
+      screen += cut(text.substr(start, end - start), columns) + "\x1b[K\n";
       start = end + 1;
     }
-    fmt::print("{}\x1b[J", screen);
-    std::fflush(stdout);
+    print_now(screen + "\x1b[J");
   }
 
  private:
+  void enter() const {
+    termios now = before_;
+    now.c_lflag &= ~static_cast<tcflag_t>(ICANON | ECHO);
+    tcsetattr(STDIN_FILENO, TCSANOW, &now);
+    print_now("\x1b[?1049h\x1b[?25l");
+  }
+
+  void leave() const noexcept {
+    tcsetattr(STDIN_FILENO, TCSANOW, &before_);
+    try {
+      print_now("\x1b[?25h\x1b[?1049l");
+    } catch (const OutputError&) {  // the terminal is gone
+    }
+  }
+
+  /// So many characters of a line; what colours them takes no room.
+  static std::string cut(const std::string& line, std::size_t columns) {
+    std::string result;
+    std::size_t width = 0;
+    for (std::size_t at = 0; at < line.size(); ++at) {
+      if (line[at] == '\x1b') {
+        const auto end = line.find('m', at);
+        if (end == std::string::npos) break;
+        result += line.substr(at, end - at + 1);
+        at = end;
+      } else if (width++ < columns) {
+        result += line[at];
+      }
+    }
+    return result;
+  }
+
   termios before_{};
 };
 
@@ -111,7 +145,7 @@ class Observation {
       try {
         view.locks = list_locks(client_, server);
         view.traffic = traffic(client_, server);
-        if (before && before->uptime <= view.traffic->uptime) {
+        if (before && !has_restarted(*before, *view.traffic)) {
           view.rates = rates(*before, *view.traffic, now - looked_at_);
         }
       } catch (const Error& error) {
@@ -171,6 +205,13 @@ class Observation {
   }
 
  private:
+  /// Its counters began again.
+  static bool has_restarted(const Traffic& before, const Traffic& now) {
+    return now.uptime < before.uptime || now.reads < before.reads || now.writes < before.writes ||
+           now.swaps < before.swaps || now.refused_swaps < before.refused_swaps ||
+           now.evictions < before.evictions;
+  }
+
   static std::map<std::string, double> rates(const Traffic& before, const Traffic& now,
                                              Clock::duration time) {
     const double seconds = std::chrono::duration<double>(time).count();
@@ -228,12 +269,12 @@ class Observation {
   int looks_ = 0;
 };
 
-/// Nothing to go on; else a signal, or 0 for the key q.
+/// Nothing to go on; else a signal, or 0 for the key q. Looks for both at least once.
 std::optional<int> pause(const Signals& signals, milliseconds interval, bool keys) {
   const auto end = Clock::now() + interval;
   for (;;) {
-    const auto left = std::chrono::ceil<milliseconds>(end - Clock::now());
-    if (left.count() <= 0) return std::nullopt;
+    const auto left = std::clamp(std::chrono::ceil<milliseconds>(end - Clock::now()),
+                                 milliseconds(0), milliseconds(1'000'000));
     std::array<pollfd, 2> both{
         {{signals.descriptor(), POLLIN, 0}, {keys ? STDIN_FILENO : -1, POLLIN, 0}}};
     poll(both.data(), both.size(), static_cast<int>(left.count()));
@@ -243,6 +284,7 @@ std::optional<int> pause(const Signals& signals, milliseconds interval, bool key
     char key = 0;
     if ((both[1].revents & POLLIN) != 0 && read(STDIN_FILENO, &key, 1) == 1 && key == 'q') return 0;
     if ((both[1].revents & POLLHUP) != 0) return 0;
+    if (Clock::now() >= end) return std::nullopt;
   }
 }
 
@@ -259,13 +301,21 @@ int top(const CommonOptions& common, const TopOptions& options) {
     if (live) {
       Screen::show(observation.text(common.colour));
     } else {
-      fmt::print("{}\n", common.json ? cli::text(observation.json(), true)
-                                     : observation.text(common.colour));
-      std::fflush(stdout);
+      print_now(
+          (common.json ? cli::text(observation.json(), true) : observation.text(common.colour)) +
+          '\n');
     }
     if (shown == options.count) return status::fine;
     const auto end = pause(signals, options.interval, live);
-    if (end) return *end == 0 ? status::fine : 128 + *end;
+    if (end == SIGTSTP) {
+      if (screen) {
+        screen->stop();
+      } else {
+        kill(getpid(), SIGSTOP);
+      }
+    } else if (end) {
+      return *end == 0 ? status::fine : 128 + *end;
+    }
   }
 }
 

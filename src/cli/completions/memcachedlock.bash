@@ -1,10 +1,57 @@
 # Completion of memcachedlock for bash.
 
+# What of the line tells where to look for locks, without the quotes that it is written with. Names
+# of locks and the words of the line are never evaluated.
+_memcachedlock_where() {
+  local at word
+  where=()
+  for ((at = 1; at < ${#words[@]}; ++at)); do
+    word=${words[at]}
+    case $word in
+      --) return ;;
+      --servers=* | --scope=* | --prefix=* | --sasl-user=* | --password-file=*)
+        where+=("${word//[\"\'\\]/}")
+        ;;
+      --servers | --scope | --prefix | --sasl-user | --password-file)
+        ((at + 1 == cword || at + 1 >= ${#words[@]})) || where+=("$word=${words[at + 1]//[\"\'\\]/}")
+        ;;
+    esac
+  done
+}
+
+# The locks that are there now; not for long, as the server may be away, or have many other items.
+_memcachedlock_keys() {
+  local name quoted where
+  _memcachedlock_where
+  while IFS= read -r name; do
+    printf -v quoted %q "$name"
+    if [[ $name == "$word"* || $quoted == "$word"* ]]; then COMPREPLY+=("$quoted"); fi
+  done < <(command memcachedlock "${where[@]}" --request-timeout 200ms list --names --within 200ms \
+    2>/dev/null)
+  # Where : parts words for readline, only what follows the last one is replaced.
+  if [[ $word == *:* && $COMP_WORDBREAKS == *:* ]]; then
+    COMPREPLY=("${COMPREPLY[@]#"${word%"${word##*:}"}"}")
+  fi
+}
+
 _memcachedlock() {
-  local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]}
+  local words=() cword=0 word='' before='' part at
+  # Words of the line, not parted at : and =.
+  for ((at = 0; at <= COMP_CWORD; ++at)); do
+    part=${COMP_WORDS[at]}
+    if ((at > 0)) && [[ ($part == [:=]* || ${COMP_WORDS[at - 1]} == *[:=]) && ${#words[@]} -gt 1 ]]; then
+      words[${#words[@]} - 1]+=$part
+    else
+      words+=("$part")
+    fi
+  done
+  cword=$((${#words[@]} - 1))
+  word=${words[cword]}
+  before=${words[cword - 1]}
   local common='--servers --scope --prefix --sasl-user --password-file --request-timeout --json
     --colour --help'
-  local command='' at
+  local command=''
+  COMPREPLY=()
   for ((at = 1; at < COMP_CWORD; ++at)); do
     case ${COMP_WORDS[at]} in
       --)
@@ -13,21 +60,21 @@ _memcachedlock() {
         return
         ;;
       run | inspect | list | top | break | doctor)
-        command=${COMP_WORDS[at]}
+        [[ $command ]] || command=${COMP_WORDS[at]}
         ;;
     esac
   done
-  if [[ $before =~ ^(run|inspect|break)$ && $word != -* ]]; then
-    # The locks that are there now; not for long, as the server may be away.
-    mapfile -t COMPREPLY < <(compgen -W "$("${COMP_WORDS[0]}" --request-timeout 200ms list \
-      2>/dev/null | sed -n '2,$s/ .*//p')" -- "$word")
+  if [[ $before =~ ^(run|inspect|break|--key)$ && $word != -* ]]; then
+    _memcachedlock_keys
     return
   fi
   local choices
   case $before in
     --on-lost) choices='term kill ignore' ;;
     --colour) choices='auto always never' ;;
-    --wait | -w | --timeout | --grace | --request-timeout | --interval | -d) choices='500ms 30s 2m' ;;
+    --wait | -w | --timeout | --grace | --request-timeout | --interval | -d | --within)
+      choices='500ms 30s 2m'
+      ;;
     --password-file)
       mapfile -t COMPREPLY < <(compgen -f -- "$word")
       return
@@ -40,10 +87,12 @@ _memcachedlock() {
         '') choices="run inspect list top break doctor --version $common" ;;
         run)
           choices="--wait --no-wait --conflict-exit-code --timeout --fair --on-lost --grace --shell
-            -- $common"
+            --key -- $common"
           ;;
+        inspect) choices="--key $common" ;;
+        list) choices="--names --within $common" ;;
         top) choices="--interval --count $common" ;;
-        break) choices="--yes $common" ;;
+        break) choices="--yes --key $common" ;;
         *) choices=$common ;;
       esac
       ;;

@@ -1,8 +1,19 @@
 # Completion of memcachedlock for fish.
 
 function __memcachedlock_keys
-    # Not for long, as the server may be away.
-    memcachedlock --request-timeout 200ms list 2>/dev/null | sed -n '2,$s/ .*//p'
+    # Where the line says that the locks are; its words are never evaluated.
+    set -l words (commandline -opc)
+    set -l where
+    for at in (seq 2 (count $words))
+        switch $words[$at]
+            case '--servers=*' '--scope=*' '--prefix=*' '--sasl-user=*' '--password-file=*'
+                set -a where $words[$at]
+            case --servers --scope --prefix --sasl-user --password-file
+                set -q words[(math $at + 1)]; and set -a where $words[$at]=$words[(math $at + 1)]
+        end
+    end
+    # Not for long, as the server may be away, or have many other items.
+    command memcachedlock $where --request-timeout 200ms list --names --within 200ms 2>/dev/null
 end
 
 # What follows -- is a command line of its own.
@@ -51,6 +62,9 @@ complete -c memcachedlock -n $run -l on-lost -x -a 'term kill ignore' -d 'When t
 complete -c memcachedlock -n $run -l grace -x -a '10s 1m' -d 'From SIGTERM to SIGKILL'
 complete -c memcachedlock -n $run -l shell -x -d 'A command for /bin/sh'
 
+complete -c memcachedlock -n $run -l key -x -a '(__memcachedlock_keys)' -d 'The lock'
+complete -c memcachedlock -n '__fish_seen_subcommand_from list' -l names -d 'Only the names'
+complete -c memcachedlock -n '__fish_seen_subcommand_from list' -l within -x -a '200ms 1s' -d 'Longest time'
 complete -c memcachedlock -n '__fish_seen_subcommand_from top' -s d -l interval -x -a '1s 5s' -d 'Between two looks'
 complete -c memcachedlock -n '__fish_seen_subcommand_from top' -s n -l count -x -d 'How many looks'
 complete -c memcachedlock -n '__fish_seen_subcommand_from break' -s y -l yes -d 'Without asking'
