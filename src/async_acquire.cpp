@@ -1,71 +1,103 @@
 #include "memcachedlock/detail/async_acquire.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <atomic>
+#include <thread>
 #include <utility>
 
 #include "keeper.hpp"
 #include "lock_spec.hpp"
+#include "memcachedlock/error.hpp"
+#include "process.hpp"
 #include "wait.hpp"
 
 namespace memcachedlock::detail {
 
-/// Locked while it is at work, so that abandon() returns when it is not.
+/// Its mutex is locked while it is at work, so that abandon() returns when it is not.
 class AsyncOperation::Task : public Keeper::Task, public std::enable_shared_from_this<Task> {
  public:
   explicit Task(Keeper& keeper) : keeper_(keeper) {}
 
-  void schedule() {
-    const auto now = Clock::now();
-    keeper_.schedule(shared_from_this(), {now, now});
+  /// Throws std::system_error where the thread can't be made.
+  void start() {
+    if (!schedule()) on_stop();
   }
 
   void cancel() noexcept {
     cancelled_.store(true);
     try {
-      schedule();
+      (void)schedule();
     } catch (const std::exception&) {  // no thread, so nothing was begun
     }
   }
 
+  void forsake() noexcept { forsaken_.store(true); }
+
   void abandon() noexcept {
+    forsake();
+    // Not in a forked child, which has neither the thread nor the mutex's owner; nor where this is
+    // the step itself, which has called somebody who ends the process.
+    if (generation_ != process_generation() || at_work_.load() == std::this_thread::get_id())
+      return;
     const MutexLock lock(mutex_);
-    if (ended_) return;
-    ended_ = true;
+    if (std::exchange(ended_, true)) return;
     give_up();
   }
 
   std::optional<Keeper::Times> on_time(std::chrono::milliseconds /*limit*/) override {
     const MutexLock lock(mutex_);
-    if (ended_) return std::nullopt;
+    if (ended_ || forsaken_.load()) return std::nullopt;
+    at_work_.store(std::this_thread::get_id());
     const auto again = step();
+    at_work_.store({});
     if (again) return Keeper::Times{*again, *again};
     ended_ = true;
     finish();
     return std::nullopt;
   }
 
+  void on_stop() override {
+    const MutexLock lock(mutex_);
+    if (ended_ || forsaken_.load()) return;
+    end_with_process();
+    ended_ = true;
+    finish();
+  }
+
  protected:
   [[nodiscard]] bool is_cancelled() const { return cancelled_.load(); }
+  /// False when the process ends.
+  bool schedule() {
+    const auto now = Clock::now();
+    return keeper_.schedule(shared_from_this(), {now, now});
+  }
 
  private:
   /// When the next is due; nothing when it has ended.
   virtual std::optional<Clock::time_point> step() = 0;
+  /// In place of a step: the threads of the library are stopped.
+  virtual void end_with_process() = 0;
   /// Tells of the end.
   virtual void finish() = 0;
-  /// Forgets the lock object, and whom to tell.
+  /// Forgets the lock object, and whom to tell; asks nothing.
   virtual void give_up() noexcept = 0;
 
   Keeper& keeper_;
+  const unsigned generation_ = process_generation();
   Mutex mutex_;
   bool ended_ MCL_GUARDED_BY(mutex_) = false;
   std::atomic<bool> cancelled_{false};
+  std::atomic<bool> forsaken_{false};
+  std::atomic<std::thread::id> at_work_{};
 };
 
 AsyncOperation::AsyncOperation(std::shared_ptr<Task> task) : task_(std::move(task)) {}
 AsyncOperation::~AsyncOperation() = default;
-void AsyncOperation::start() { task_->schedule(); }
+void AsyncOperation::start() { task_->start(); }
 void AsyncOperation::cancel() noexcept { task_->cancel(); }
+void AsyncOperation::forsake() noexcept { task_->forsake(); }
 void AsyncOperation::abandon() noexcept { task_->abandon(); }
 
 /// The loop of BasicLock::acquire(), one turn each time.
@@ -84,7 +116,7 @@ class AsyncAcquire::AcquireTask final : public AsyncOperation::Task {
   void arrange_wakes() {
     if (!wait_) return;
     wait_->wake = [weak = weak_from_this()] {
-      if (const auto self = weak.lock()) self->schedule();
+      if (const auto self = weak.lock()) static_cast<AcquireTask&>(*self).schedule();
     };
   }
 
@@ -97,13 +129,28 @@ class AsyncAcquire::AcquireTask final : public AsyncOperation::Task {
     } catch (...) {
       trouble_ = std::current_exception();
     }
-    if (!again) wait_.reset();  // out of the queue, before anybody is told
+    if (again) {
+      due_ = *again;
+    } else {
+      wait_.reset();  // out of the queue, before anybody is told
+    }
     return again;
+  }
+
+  void end_with_process() override {
+    if (held_) return;
+    wait_->candidate.leave_later();
+    wait_.reset();
+    const std::string& key = lock_.spec_->key.text();
+    trouble_ = std::make_exception_ptr(
+        Cancelled(fmt::format("waiting for \"{}\" was cancelled: the process ends", key), key,
+                  lock_.spec_->server.name()));
   }
 
   void finish() override { std::exchange(done_, nullptr)(trouble_, held_); }
 
   void give_up() noexcept override {
+    if (wait_) wait_->candidate.leave_later();
     wait_.reset();
     done_ = nullptr;
   }
@@ -117,9 +164,9 @@ class AsyncAcquire::AcquireTask final : public AsyncOperation::Task {
       if (how.woken.index() != 0) held_ = lock_.attempt(wait, std::move(how));
     }
     if (!held_ && is_cancelled()) lock_.cancel(wait);
-    if (!held_ && (!wait.place || wait.place->may_ask())) held_ = lock_.attempt(wait, {});
+    if (!held_ && !(asked_ && is_late()) && (!wait.place || wait.place->may_ask())) held_ = ask();
     if (held_) return std::nullopt;
-    if (deadline_ && Clock::now() >= *deadline_) {
+    if (is_late()) {
       lock_.tell_end(wait, EventKind::given_up, "timed_out");
       return std::nullopt;
     }
@@ -128,12 +175,25 @@ class AsyncAcquire::AcquireTask final : public AsyncOperation::Task {
     return deadline_ ? std::min(wait.again, *deadline_) : wait.again;
   }
 
+  [[nodiscard]] bool is_late() const { return deadline_ && Clock::now() >= *deadline_; }
+
+  /// The thread asks for one after the other. Where it had to wait for an answer that did not come,
+  /// all whose turn had come meanwhile share that.
+  bool ask() {
+    asked_ = true;
+    BasicLock::Attempt how;
+    if (auto failure = lock_.spec_->server.failure_since(due_)) how.woken = *std::move(failure);
+    return lock_.attempt(*wait_, std::move(how));
+  }
+
   BasicLock& lock_;
   const std::optional<Clock::time_point> deadline_;
   Done done_;
   bool held_;
   std::exception_ptr trouble_;
   std::optional<BasicLock::Wait> wait_;
+  Clock::time_point due_ = Clock::now();  // since when it wants to ask
+  bool asked_ = false;
   bool napping_ = false;
 };
 
@@ -160,6 +220,7 @@ class AsyncRelease::ReleaseTask final : public AsyncOperation::Task {
     }
     return std::nullopt;
   }
+  void end_with_process() override { (void)step(); }
   void finish() override { std::exchange(done_, nullptr)(trouble_, outcome_); }
   void give_up() noexcept override { done_ = nullptr; }
 

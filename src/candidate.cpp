@@ -35,22 +35,30 @@ Clock::duration drift_of(milliseconds lease) { return lease / 500 + milliseconds
 Candidate::Candidate(SharedSpec spec, OwnerId owner)
     : spec_(std::move(spec)),
       owner_(std::move(owner)),
+      generation_(process_generation()),
       place_(here()),
       token_(next_token()),
       stamp_(next_stamp()) {}
 
 Candidate::~Candidate() {
-  if (!queued_) return;
+  if (queued_ && generation_ == process_generation()) leave_place(token_);
+}
+
+void Candidate::leave_place(const std::string& token) noexcept {
   try {
-    take_out(spec_->server, spec_->key, token_, spec_->server.read_lock(spec_->key));
+    take_out(spec_->server, spec_->key, token, spec_->server.read_lock(spec_->key));
   } catch (const Error&) {
-    take_out_later(spec_, token_);
+    take_out_later(spec_, token);
   }
+}
+
+void Candidate::leave_later() noexcept {
+  if (std::exchange(queued_, false)) take_out_later(spec_, token_, Arrival::certain);
 }
 
 std::optional<std::string> Candidate::give_place() {
   if (!std::exchange(queued_, false)) return std::nullopt;
-  return token_;
+  return std::exchange(token_, next_token());
 }
 
 void Candidate::take_place(std::string token) {
@@ -176,7 +184,6 @@ Candidate::Attempt Candidate::ask(bool may_queue, bool lined_up) {
   Server& server = spec_->server;
   may_queue_ = may_queue && (options.fair || is_starving());
   lined_up_ = lined_up;
-  if (options.renew) Tenure::prepare_renewal(*spec_);
   const Admission before = server.prepare(spec_->key, options.timeout, options.restart_guard);
   if (!before.open) return Guarded{before.retry_at};
   try {
@@ -207,6 +214,15 @@ Candidate::Attempt Candidate::receive(Handed handed) {
   }
 }
 
+/// In a copy of the process that is made while one waits, as in an observer that forks: what was
+/// written is the other's.
+void Candidate::become_another() {
+  generation_ = process_generation();
+  token_ = next_token();
+  stamp_ = next_stamp();
+  queued_ = may_have_landed_ = false;
+}
+
 /// What to make of the record that came back; asks again where that is to be done at once.
 Candidate::Attempt Candidate::judge(View view, Clock::time_point started) {
   const Key& key = spec_->key;
@@ -214,6 +230,7 @@ Candidate::Attempt Candidate::judge(View view, Clock::time_point started) {
   const LockOptions& options = spec_->options;
   int added = 0;
   for (int tries = 0; tries < most_patient_tries; ++tries) {
+    if (generation_ != process_generation()) become_another();
     if (!view.lock) {  // freed between our two commands, or the server keeps nothing
       if (added++ == most_tries) {
         throw ServerError(
@@ -294,7 +311,12 @@ Candidate::Attempt Candidate::judge(View view, Clock::time_point started) {
 }
 
 std::uint64_t Candidate::epoch_of(const View& view) {
-  return spec_->server.admit(spec_->key, view, spec_->options.timeout, RestartGuard::off).epoch;
+  const Admission now =
+      spec_->server.admit(spec_->key, view, spec_->options.timeout, RestartGuard::off);
+  if (now.start == view.start) return now.epoch;
+  throw Unavailable(
+      fmt::format("{} was restarted during a request; try again", spec_->server.name()),
+      spec_->key.text(), spec_->server.name());
 }
 
 Candidate::Attempt Candidate::settle(const View& view, Record found, Clock::time_point started) {
@@ -303,10 +325,12 @@ Candidate::Attempt Candidate::settle(const View& view, Record found, Clock::time
   const LockOptions& options = spec_->options;
   const Admission now =
       spec_->server.admit(spec_->key, view, options.timeout, options.restart_guard);
+  // The record has gone with the server that gave it its CAS id.
+  const bool is_gone = now.start != view.start;
   auto tenure = std::make_shared<Tenure>(spec_, owner_, std::move(found), token_, *view.lock,
                                          now.epoch, started, cohort_);
   may_have_landed_ = false;
-  if (!now.open || !tenure->owns()) {  // or the answer came when the lease had run out
+  if (is_gone || !now.open || !tenure->owns()) {  // or the answer came when the lease had run out
     tenure->withdraw();
     token_ = next_token();  // the other may be cleared away yet
     if (!now.open) return Guarded{now.retry_at};

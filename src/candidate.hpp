@@ -38,6 +38,8 @@ class Candidate {
   Candidate(SharedSpec spec, OwnerId owner);
   /// Leaves the queue.
   ~Candidate();
+  /// The same, but in the background.
+  void leave_later() noexcept;
   Candidate(const Candidate&) = delete;
   Candidate& operator=(const Candidate&) = delete;
 
@@ -54,14 +56,18 @@ class Candidate {
   /// get by itself meanwhile.
   [[nodiscard]] Record offer(const Record& before, const Handed& handed) const;
   [[nodiscard]] const SharedSpec& spec() const noexcept { return spec_; }
+  [[nodiscard]] const OwnerId& owner() const noexcept { return owner_; }
 
   [[nodiscard]] bool succeeded() const noexcept { return succeeded_; }
 
   /// Its place in the record's queue, by its token, to be given to another, who takes it over.
   [[nodiscard]] std::optional<std::string> give_place();
+  /// What nobody takes over.
+  void leave_place(const std::string& token) noexcept;
   void take_place(std::string token);
 
  private:
+  void become_another();
   Attempt judge(View view, Clock::time_point started);
   Attempt settle(const View& view, Record found, Clock::time_point started);
   View add();
@@ -81,6 +87,7 @@ class Candidate {
 
   const SharedSpec spec_;
   const OwnerId owner_;
+  unsigned generation_;      // of the process; what stands in the queue is not a child's
   const std::string place_;  // of the thread that asks
   std::string token_;
   std::string stamp_;

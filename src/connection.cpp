@@ -185,15 +185,13 @@ ClockReading Connection::read_clock() {
     std::int64_t result = 0;
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), result);
     if (text.empty() || error != std::errc{} || end != text.data() + text.size()) {
-      throw Failure(Failure::Kind::refused,
-                    "`stats` does not tell its time, uptime, pid and cmd_flush");
+      throw Failure(Failure::Kind::refused, "`stats` does not tell its time, uptime and pid");
     }
     return result;
   };
   reading.time = number("time");
   reading.uptime = number("uptime");
   reading.pid = number("pid");
-  reading.flushes = number("cmd_flush");
   if (reading.time - reading.uptime <= in_the_past) {
     throw Failure(Failure::Kind::refused,
                   "it was started with a clock in January 1970, so it would not free what is "

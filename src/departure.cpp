@@ -23,6 +23,7 @@ using std::chrono::milliseconds;
 class Removals final : public Keeper::Task {
  public:
   static constexpr milliseconds first_pause{25};
+  static constexpr milliseconds longest_turn{20};
 
   /// False when this one has ended: the caller makes another.
   bool add(const SharedSpec& spec, const std::string& token, Arrival arrival) {
@@ -39,7 +40,8 @@ class Removals final : public Keeper::Task {
   }
 
   std::optional<Keeper::Times> on_time(milliseconds limit) override {
-    const auto end = Clock::now() + limit;
+    // Renewals of the same server come between.
+    const auto end = Clock::now() + std::min(limit, longest_turn);
     std::list<Entry> open;
     {
       const MutexLock lock(mutex_);
@@ -48,11 +50,15 @@ class Removals final : public Keeper::Task {
     if (open.empty()) return std::nullopt;
     Server& server = open.front().spec->server;  // all are of one
     const SharedSpec alive = open.front().spec;
+    bool unfinished = false;
     try {
       if (Clock::now() >= server.resting_until()) {
-        for (auto at = open.begin(); at != open.end() && Clock::now() < end;) {
-          at = remove_some(server, open, at, end);
-        }
+        auto at = open.begin();
+        do {
+          at = remove_some(server, open, at, limit, end);
+        } while (at != open.end() && !is_over(end));
+        unfinished = at != open.end();
+        open.splice(open.end(), open, open.begin(), at);  // the others first, the next time
       }
     } catch (const Error&) {
       for (Entry& entry : open) entry.unanswered = true;
@@ -64,8 +70,8 @@ class Removals final : public Keeper::Task {
     entries_.splice(entries_.begin(), open);
     ended_ = entries_.empty();
     if (ended_) return std::nullopt;
-    const auto next = now + pause_;
-    pause_ = std::min(pause_ * 2, milliseconds(1'000));
+    const auto next = unfinished ? now : now + pause_;
+    if (!unfinished) pause_ = std::min(pause_ * 2, milliseconds(1'000));
     return Keeper::Times{next, next + spec_timeout()};
   }
 
@@ -85,7 +91,7 @@ class Removals final : public Keeper::Task {
   }
 
   /// Those from `first` on whose keys fit into one request. The first that is left.
-  static Place remove_some(Server& server, std::list<Entry>& all, Place first,
+  static Place remove_some(Server& server, std::list<Entry>& all, Place first, milliseconds limit,
                            Clock::time_point end) {
     std::vector<Key> keys;
     std::unordered_map<std::string_view, std::size_t> places;
@@ -97,13 +103,15 @@ class Removals final : public Keeper::Task {
       places.emplace(key.item(), keys.size());
       keys.push_back(key);
     }
-    const auto left = std::chrono::ceil<milliseconds>(end - Clock::now());
-    const std::vector<View> views = server.read_all(keys, std::max(left, milliseconds(1)));
+    const std::vector<View> views = server.read_all(keys, limit);
     for (Place at = first; at != last; ++at) {
+      if (at != first && is_over(end)) return at;
       remove(server, *at, views[places.at(at->spec->key.item())]);
     }
     return last;
   }
+
+  static bool is_over(Clock::time_point end) { return Keeper::is_ending() || Clock::now() >= end; }
 
   static void remove(Server& server, Entry& entry, const View& view) {
     const Key& key = entry.spec->key;

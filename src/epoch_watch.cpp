@@ -24,7 +24,8 @@ bool EpochWatch::is_current(std::string_view item, milliseconds lease) const {
 }
 
 std::optional<Epoch> EpochWatch::wanted(const std::optional<Epoch>& found, std::uint64_t cas,
-                                        milliseconds lease, std::uint64_t start) const {
+                                        milliseconds lease, std::uint64_t start,
+                                        std::int64_t time) const {
   const MutexLock lock(mutex_);
   const Known& before = known();
   const milliseconds longest =
@@ -32,7 +33,7 @@ std::optional<Epoch> EpochWatch::wanted(const std::optional<Epoch>& found, std::
   if (!found) {
     // CAS ids begin again with each start of the server, so the number must be higher than before.
     const std::uint64_t least = before.number + (start == before.start ? 0 : 1);
-    return Epoch{random_bits(), std::max<std::uint64_t>({start, least, 1}), longest};
+    return Epoch{random_bits(), std::max<std::uint64_t>({start, least, 1}), longest, time};
   }
   Epoch next = *found;
   next.longest_lease = longest;
@@ -66,6 +67,7 @@ std::optional<milliseconds> EpochWatch::see(const Epoch& found, std::string_view
   next.number = found.number;
   next.cas = cas;
   next.start = start;
+  next.made = found.made;
   next.longest_lease = std::max({next.longest_lease, found.longest_lease, lease});
   if (!next.waited_out) next.window = std::max(next.window, found.longest_lease);
   item_ = item;
@@ -73,23 +75,26 @@ std::optional<milliseconds> EpochWatch::see(const Epoch& found, std::string_view
   return restart;
 }
 
-Admission EpochWatch::decide(RestartGuard guard, Clock::time_point now, milliseconds memory_age) {
+Admission EpochWatch::decide(RestartGuard guard, Clock::time_point now,
+                             std::optional<std::int64_t> time) {
   const MutexLock lock(mutex_);
   Known next = known();
-  Admission admission{true, next.number, {}};
+  Admission admission{true, next.number, next.start, {}};
   const bool guarded =
       guard == RestartGuard::strict || (guard == RestartGuard::known && next.follows_another);
   if (!guarded || next.waited_out) return admission;
   admission.retry_at = next.first_seen + next.window;
-  // Decided once: a longer lease that is used from now on was not given before.
-  if (now >= admission.retry_at || memory_age >= next.window) {
+  // Who knew another before may have been led to another server, whose age says nothing.
+  if (time && !next.follows_another) {
+    const milliseconds age = std::chrono::seconds(std::max<std::int64_t>(*time - next.made, 0));
+    admission.retry_at = std::min<Clock::time_point>(admission.retry_at, now + next.window - age);
+  }
+  admission.open = now >= admission.retry_at;
+  if (admission.open) {
+    // Decided once: a longer lease that is used from now on was not given before.
     next.waited_out = true;
     set(next);
-    return admission;
   }
-  admission.open = false;
-  admission.retry_at =
-      std::min<Clock::time_point>(admission.retry_at, now + (next.window - memory_age));
   return admission;
 }
 

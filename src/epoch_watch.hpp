@@ -20,12 +20,14 @@ namespace memcachedlock::detail {
 struct Admission {
   bool open = false;
   std::uint64_t epoch = 0;       ///< for the fencing token
+  std::uint64_t start = 0;       ///< ClockReading::start_number() of the server that said so
   Clock::time_point retry_at{};  ///< where it is not open: when it will be
 };
 
 /// A server that has lost its memory has lost the locks in it, whose leases still run. The guard
 /// counts from when this process has first seen the new epoch, by its own clock: no other host's
-/// wall clock decides. No epoch is forgotten in a forked child.
+/// wall clock decides. Who is strict, and knew none before, may also go by the server's clock: the
+/// item says when it was made. No epoch is forgotten in a forked child.
 ///
 /// Thread safe; asks nobody. The number never falls; the guard once open stays open until the next
 /// epoch.
@@ -38,18 +40,20 @@ class EpochWatch {
   /// Whether an epoch item is the one that was seen last, and serves for a lease of this length.
   [[nodiscard]] bool is_current(std::string_view item, std::chrono::milliseconds lease) const;
   /// How the item is to be where it is missing, or not as it must be; nothing where it is well.
-  /// `cas` is the item's. `start` is ClockReading::start_number().
+  /// `cas` is the item's, `start` ClockReading::start_number(), `time` that of the server's clock,
+  /// at the latest.
   [[nodiscard]] std::optional<Epoch> wanted(const std::optional<Epoch>& found, std::uint64_t cas,
-                                            std::chrono::milliseconds lease,
-                                            std::uint64_t start) const;
+                                            std::chrono::milliseconds lease, std::uint64_t start,
+                                            std::int64_t time) const;
   /// What the item is. For how long leases from before are waited for, where the server has lost
   /// them since the last time.
   std::optional<std::chrono::milliseconds> see(const Epoch& found, std::string_view item,
                                                std::uint64_t cas, std::chrono::milliseconds lease,
                                                std::uint64_t start, Clock::time_point now);
-  /// `memory_age` is ServerClock's, asked with first_seen().
+  /// `time` is that of the server's clock, at the earliest; nothing where it was not asked since
+  /// the epoch was first seen.
   [[nodiscard]] Admission decide(RestartGuard guard, Clock::time_point now,
-                                 std::chrono::milliseconds memory_age);
+                                 std::optional<std::int64_t> time);
 
   [[nodiscard]] bool knows_any() const;
   /// Of the epoch that was seen last.
@@ -64,6 +68,7 @@ class EpochWatch {
     std::uint64_t number = 0;  // the highest
     std::uint64_t cas = 0;     // of the item
     std::uint64_t start = 0;   // of the server that keeps it
+    std::int64_t made = 0;     // by its clock
     Clock::time_point first_seen{};
     std::chrono::milliseconds window{0};         // for so long the guard waits from then on
     std::chrono::milliseconds longest_lease{0};  // seen or used so far

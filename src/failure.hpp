@@ -17,4 +17,12 @@ struct Failure : std::runtime_error {
   Kind kind;
 };
 
+/// What went wrong for one who asked, which those who wait behind it would find as well. An error
+/// of each one's own is made from it.
+struct SharedFailure {
+  bool is_setting = false;  ///< a ServerError, else Unavailable
+  std::string what;
+  std::string server;
+};
+
 }  // namespace memcachedlock::detail

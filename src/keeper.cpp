@@ -12,7 +12,7 @@ namespace memcachedlock::detail {
 
 namespace {
 
-thread_local bool background = false;
+thread_local const Keeper* current = nullptr;
 
 struct Keepers {
   struct OfServer {
@@ -29,13 +29,17 @@ struct Keepers {
       const MutexLock lock(mutex);
       for (auto& entry : by_server) all.push_back(&entry.second);
     }
-    for (OfServer* one : all) one->acquiring.stop();
-    for (OfServer* one : all) one->renewing.stop();
-    prompt.stop();  // the last: it may have to cut off requests of the others
+    for (OfServer* one : all) one->acquiring.stop(true);
+    for (OfServer* one : all) one->renewing.stop(true);
+    telling.stop(true);
+    // The last, as it may have to cut off requests of the others; and of static objects that are
+    // destroyed after this, for which it is started again.
+    prompt.stop(false);
   }
 
   Mutex mutex;
   std::map<std::string, OfServer> by_server MCL_GUARDED_BY(mutex);  // its nodes stay where they are
+  Keeper telling;
   Keeper prompt;
 };
 
@@ -60,7 +64,9 @@ constexpr std::chrono::seconds longest_idle{10};
 Keeper& Keeper::renewing(const std::string& server) { return keepers().of(server).renewing; }
 Keeper& Keeper::acquiring(const std::string& server) { return keepers().of(server).acquiring; }
 Keeper& Keeper::prompt() { return keepers().prompt; }
-bool Keeper::is_background() noexcept { return background; }
+Keeper& Keeper::telling() { return keepers().telling; }
+bool Keeper::is_background() noexcept { return current != nullptr; }
+bool Keeper::is_ending() noexcept { return current != nullptr && current->stopping_.load(); }
 
 void Keeper::prepare() {
   const MutexLock lock(mutex_);
@@ -124,7 +130,7 @@ void Keeper::cancel(const std::shared_ptr<Task>& task) {
   if (task->times_) remove(task);
 }
 
-void Keeper::stop() {
+void Keeper::stop(bool for_good) {
   std::thread thread;
   {
     const MutexLock lock(mutex_);
@@ -132,16 +138,18 @@ void Keeper::stop() {
     thread.swap(thread_);
   }
   changed_.notify_one();
-  if (!thread.joinable()) return;
-  if (thread.get_id() == std::this_thread::get_id()) {
-    thread.detach();  // a task of it has called exit()
-  } else {
-    thread.join();
+  if (thread.joinable()) {
+    if (thread.get_id() == std::this_thread::get_id()) {
+      thread.detach();  // a task of it has called exit()
+    } else {
+      thread.join();
+    }
   }
+  if (!for_good) stopping_ = false;
 }
 
 void Keeper::run() {
-  background = true;
+  current = this;
   mutex_.lock();
   while (!stopping_) {
     if (tasks_.empty()) {
@@ -175,7 +183,10 @@ void Keeper::run() {
   const auto left = std::exchange(tasks_, {});
   for (const auto& entry : left) entry.second->times_.reset();
   latest_.clear();
+  const bool ending = stopping_;
   mutex_.unlock();
+  if (!ending) return;
+  for (const auto& entry : left) entry.second->on_stop();
 }
 
 }  // namespace memcachedlock::detail

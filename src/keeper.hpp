@@ -1,11 +1,12 @@
 // The background threads of a process, started at first need, joined at exit, and ended when they
 // have had nothing to do for a while. For each server one
 // renews leases and removes what failed acquires may have left, and another acquires and releases
-// for event loops, so that no server's trouble delays what another needs. One thread for all of
-// them never waits for the network: it reports leases that can't be kept, and cuts off requests
-// that take too long (pool.hpp).
+// for event loops, so that no server's trouble delays what another needs. Two more serve all: one
+// cuts off requests that take too long (pool.hpp), and runs nobody's code; the other reports leases
+// that can't be kept, to callbacks that may take their time.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <memory>
@@ -47,6 +48,8 @@ class Keeper {
     /// on_time() for all of `batch`, which are of this one's group, this one being the first.
     virtual std::vector<std::optional<Times>> on_time_together(const Batch& batch,
                                                                std::chrono::milliseconds limit);
+    /// The process ends; called in place of on_time().
+    virtual void on_stop() {}
 
    private:
     friend class Keeper;
@@ -57,10 +60,14 @@ class Keeper {
   static Keeper& renewing(const std::string& server);
   /// For what asks this server on behalf of callers that must not wait themselves.
   static Keeper& acquiring(const std::string& server);
-  /// For tasks that never wait, so that they are called in time.
+  /// For tasks that never wait and call nobody, so that they are called in time.
   static Keeper& prompt();
+  /// For tasks that never wait, but call those who are to be told.
+  static Keeper& telling();
   /// Whether the calling thread is one of these.
   static bool is_background() noexcept;
+  /// Whether the calling thread is one of these, and is waited for by the end of the process.
+  static bool is_ending() noexcept;
 
   /// Starts the thread unless it runs, so that schedule() can't fail for want of one for the next
   /// seconds. Throws std::system_error.
@@ -70,7 +77,8 @@ class Keeper {
   bool schedule(const std::shared_ptr<Task>& task, Times times);
   /// Not called again, unless it is being called just now.
   void cancel(const std::shared_ptr<Task>& task);
-  void stop();
+  /// Joins the thread. `for_good`: nothing is called any more.
+  void stop(bool for_good);
 
  private:
   void run();
@@ -85,7 +93,7 @@ class Keeper {
   std::multiset<Clock::time_point> latest_ MCL_GUARDED_BY(mutex_);
   std::thread thread_ MCL_GUARDED_BY(mutex_);
   Clock::time_point wanted_ MCL_GUARDED_BY(mutex_){};  // when it was last started or prepared
-  bool stopping_ MCL_GUARDED_BY(mutex_) = false;
+  std::atomic<bool> stopping_{false};                  // written under the mutex
 };
 
 }  // namespace memcachedlock::detail

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "candidate.hpp"
+#include "departure.hpp"
 #include "process.hpp"
 
 namespace memcachedlock::detail {
@@ -60,11 +61,8 @@ struct LocalQueue::Entry {
   std::function<void()> wake;  // instead of a thread that sleeps
 
   void notify() {
-    if (wake) {
-      wake();
-    } else {
-      changed.notify_one();
-    }
+    if (wake) wake();
+    changed.notify_all();
   }
   std::condition_variable_any changed;
 };
@@ -105,7 +103,9 @@ void LocalQueue::wake(const Server& server, const Key& key, Clock::duration paus
 }
 
 LocalQueue::Place::Place(const Server& server, Candidate& candidate)
-    : name_(name_of(server, candidate.spec()->key)), entry_(std::make_unique<Entry>(candidate)) {
+    : generation_(process_generation()),
+      name_(name_of(server, candidate.spec()->key)),
+      entry_(std::make_unique<Entry>(candidate)) {
   Queues& queues = Queues::instance();
   Queues::Shard& shard = queues.shard(name_);
   const MutexLock lock(shard.mutex);
@@ -119,8 +119,19 @@ LocalQueue::Place::Place(const Server& server, Candidate& candidate)
 }
 
 LocalQueue::Place::~Place() {
+  if (generation_ != process_generation()) return;
   Candidate& candidate = entry_->candidate;
   std::optional<std::string> left = candidate.give_place();
+  std::optional<std::string> not_taken;  // a lock that it was handed, and nobody will use
+  {
+    // Who has claimed it writes to it yet.
+    const MutexLock lock(queue_->mutex_);
+    while (entry_->state == Entry::State::claimed) {
+      entry_->changed.wait_until(queue_->mutex_, Clock::now() + look_around);
+    }
+    if (entry_->state == Entry::State::served) not_taken = entry_->handed.token;
+    entry_->state = Entry::State::busy;  // from now on it can't be claimed
+  }
   {
     Queues& queues = Queues::instance();
     Queues::Shard& shard = queues.shard(name_);
@@ -136,6 +147,13 @@ LocalQueue::Place::~Place() {
       if (left) queue_->place_ = std::exchange(left, std::nullopt);
       if (candidate.succeeded()) {
         queue_->ask_at_ = Clock::now() + held_here;
+        // One of the same owner gets in by it.
+        Entry& next = *queue_->entries_.front();
+        if (next.candidate.owner() == candidate.owner() &&
+            candidate.owner() != OwnerId::this_thread()) {
+          queue_->ask_at_ = Clock::now();
+          next.notify();
+        }
       } else {
         // How long this one would have paused, for whatever reason, is no business of the next.
         if (was_first) queue_->ask_at_ = std::min(queue_->ask_at_, Clock::now());
@@ -143,7 +161,8 @@ LocalQueue::Place::~Place() {
       }
     }
   }
-  if (left) candidate.take_place(*std::move(left));  // which it leaves
+  if (left) candidate.leave_place(*left);
+  if (not_taken) take_out_later(candidate.spec(), *not_taken, Arrival::certain);
 }
 
 bool LocalQueue::Place::is_first() const { return queue_->entries_.front() == entry_.get(); }
@@ -167,7 +186,8 @@ void LocalQueue::Place::ask_after(Clock::duration pause) {
 void LocalQueue::Place::fail(const SharedFailure& failure) {
   const MutexLock lock(queue_->mutex_);
   for (Entry* entry : queue_->entries_) {
-    if (entry->state != Entry::State::asleep || entry->since > entry_->asked) continue;
+    const bool is_ours = entry->candidate.spec()->backend == entry_->candidate.spec()->backend;
+    if (!is_ours || entry->state != Entry::State::asleep || entry->since > entry_->asked) continue;
     entry->failure = failure;
     entry->state = Entry::State::failed;
     entry->notify();

@@ -16,6 +16,7 @@
 
 #include "annotations.hpp"
 #include "clock.hpp"
+#include "failure.hpp"
 #include "memcachedlock/key.hpp"
 
 namespace memcachedlock::detail {
@@ -23,14 +24,6 @@ namespace memcachedlock::detail {
 class Candidate;
 class Server;
 struct Handed;
-
-/// What went wrong for the first in line, which those behind it would find as well. An error of
-/// each thread's own is made from it.
-struct SharedFailure {
-  bool is_setting = false;  ///< a ServerError, else Unavailable
-  std::string what;
-  std::string server;
-};
 
 /// Thread safe. Costs a lock that nobody waits for no more than reading one counter.
 class LocalQueue {
@@ -75,8 +68,8 @@ class LocalQueue::Place {
   [[nodiscard]] bool may_ask();
   /// After it asked in vain.
   void ask_after(Clock::duration pause);
-  /// After it asked and was not answered: all who stand behind it, and did before it asked, are
-  /// told so instead of asking one after the other.
+  /// After it asked and was not answered: all of the same client who stand behind it, and did
+  /// before it asked, are told so instead of asking one after the other.
   void fail(const SharedFailure& failure);
   /// Until it may ask, `limit`, or `stop` is requested; or until it was served.
   [[nodiscard]] Woken sleep(std::optional<Clock::time_point> limit, const std::stop_token& stop);
@@ -97,6 +90,7 @@ class LocalQueue::Place {
   [[nodiscard]] bool is_first() const MCL_REQUIRES(queue_->mutex_);
 
   std::shared_ptr<LocalQueue> queue_;
+  const unsigned generation_;  // of the process; a child has no part in its parent's queue
   const std::string name_;
   const std::unique_ptr<Entry> entry_;
   std::list<Entry*>::iterator position_;  // guarded by the queue's mutex

@@ -88,7 +88,7 @@ bool BasicLock::reenters() const noexcept { return spec_->type != LockType::lock
 
 /// Held by the parent, before the fork that made this process.
 bool BasicLock::is_inherited() const noexcept {
-  return hold_.state != State::free && hold_.generation != detail::process_generation();
+  return hold_.depth != 0 && hold_.generation != detail::process_generation();
 }
 
 /// The whole acquire path: enter again if its owner is inside; else ask memcached until it says
@@ -118,11 +118,12 @@ bool BasicLock::acquire(Limit limit, const std::stop_token& stop) {
 /// Before an acquire: true when it enters again what runs without a lock.
 bool BasicLock::is_unprotected() {
   if (is_inherited()) clear();
-  if (hold_.state != State::free && !reenters()) {
+  if (hold_.depth != 0 && !reenters()) {
     throw std::system_error(std::make_error_code(std::errc::resource_deadlock_would_occur),
                             "memcachedlock: this Lock is already held; use RLock to enter again");
   }
-  if (hold_.state != State::unprotected) return false;
+  if (hold_.unprotected == 0) return false;
+  ++hold_.unprotected;
   ++hold_.depth;
   return true;
 }
@@ -151,11 +152,13 @@ bool BasicLock::attempt(Wait& wait, Attempt how) {
   };
   const auto not_answered = [&](const Error& error, bool is_setting) {
     notify(EventKind::unavailable, 0, {}, error.what());
-    if (wait.place && how.woken.index() == 0) {
-      wait.place->fail({is_setting, error.what(), error.server()});
+    if (wait.asked && wait.place) wait.place->fail({is_setting, error.what(), error.server()});
+    if (wait.asked && wait.way == Wait::Way::background) {
+      spec_->server.note_failure({is_setting, error.what(), error.server()});
     }
     if (!proceeds) in_vain(error);
   };
+  wait.asked = false;
   try {
     return ask(wait, std::move(how));
   } catch (const LeaseLost& error) {
@@ -196,6 +199,8 @@ bool BasicLock::ask(Wait& wait, Attempt how) {
   }
   const bool may_queue = wait.waits && (wait.place || !wait.lines_up);
   auto* const handed = std::get_if<detail::Handed>(&how.woken);
+  if (spec_->options.renew) detail::Tenure::prepare_renewal(*spec_);
+  wait.asked = handed == nullptr;
   auto result = handed != nullptr ? wait.candidate.receive(std::move(*handed))
                                   : wait.candidate.ask(may_queue, wait.lines_up);
   if (auto* got = std::get_if<std::shared_ptr<detail::Tenure>>(&result)) {
@@ -231,9 +236,9 @@ bool BasicLock::ask(Wait& wait, Attempt how) {
 }
 
 void BasicLock::go_unprotected(Wait& wait, const char* why) {
-  hold_.state = State::unprotected;
   hold_.generation = detail::process_generation();
-  hold_.depth = 1;
+  ++hold_.depth;
+  ++hold_.unprotected;
   hold_.owner = wait.owner;
   tell_end(wait, EventKind::proceeded_unlocked, why);
 }
@@ -282,7 +287,6 @@ void BasicLock::line_up(Wait& wait) {
 void BasicLock::take(std::shared_ptr<detail::Tenure> tenure, const Wait& wait) {
   hold_.tenure = std::move(tenure);
   hold_.owner = wait.owner;
-  hold_.state = State::leased;
   hold_.generation = detail::process_generation();
   hold_.on_loop = wait.way == Wait::Way::background;
   ++hold_.depth;
@@ -295,26 +299,37 @@ void BasicLock::clear() noexcept {
 }
 
 void BasicLock::require_held() const {
-  if (hold_.state != State::free && !is_inherited()) return;
+  if (hold_.depth != 0 && !is_inherited()) return;
   throw std::system_error(std::make_error_code(std::errc::operation_not_permitted),
                           fmt::format("memcachedlock: \"{}\" is not held", spec_->key.text()));
 }
 
 Release BasicLock::release() { return leave(std::nullopt); }
 
-/// Out of one level; with the last one the lock is released, or reserved for a while.
-Release BasicLock::leave(std::optional<milliseconds> reservation) {
+/// Out of one level. The last of all objects in which the owner is, if it has to be told that it is
+/// free: by whom is left to the caller.
+std::shared_ptr<detail::Tenure> BasicLock::leave_level(bool keep, Release& outcome) {
   require_held();
-  if (hold_.state == State::unprotected) {
+  if (hold_.unprotected > 0) {
+    outcome = Release::unavailable;
+    --hold_.unprotected;
     if (--hold_.depth == 0) clear();
-    return Release::unavailable;
+    return nullptr;
   }
-  const auto tenure = hold_.tenure;
+  auto tenure = hold_.tenure;
   const OwnerId owner = hold_.owner;
   if (--hold_.depth == 0) clear();
-  if (reenters() && !detail::Owners::instance().leave(owner, tenure, reservation.has_value())) {
-    return tenure->owns() ? Release::released : Release::lost;
-  }
+  if (!reenters() || detail::Owners::instance().leave(owner, tenure, keep)) return tenure;
+  outcome = tenure->owns() ? Release::released : Release::lost;
+  return nullptr;
+}
+
+/// Out of one level; with the last one the lock is released, or reserved for a while.
+Release BasicLock::leave(std::optional<milliseconds> reservation) {
+  const OwnerId owner = hold_.owner;
+  Release outcome = Release::released;
+  const auto tenure = leave_level(reservation.has_value(), outcome);
+  if (tenure == nullptr) return outcome;
   if (!reservation) return tenure->release();
   tenure->reserve(*reservation);
   if (tenure->is_reserved()) return Release::released;
@@ -325,14 +340,15 @@ Release BasicLock::leave(std::optional<milliseconds> reservation) {
 /// What the end of the object does.
 void BasicLock::leave_for_good() noexcept {
   if (is_inherited()) clear();
-  if (hold_.state == State::leased && hold_.on_loop && hold_.depth == 1) {
-    const auto tenure = hold_.tenure;
-    const OwnerId owner = hold_.owner;
-    clear();
-    if (reenters() && !detail::Owners::instance().leave(owner, tenure, false)) return;
-    if (!tenure->release_in_background()) (void)tenure->release();
+  while (hold_.depth != 0) {
+    if (!hold_.on_loop) {
+      unlock();
+      continue;
+    }
+    Release outcome{};
+    const auto tenure = leave_level(false, outcome);
+    if (tenure != nullptr && !tenure->release_in_background()) (void)tenure->release();
   }
-  while (hold_.state != State::free) unlock();
 }
 
 void BasicLock::reserve(milliseconds time) { leave(time); }
@@ -350,20 +366,17 @@ void BasicLock::unlock() noexcept {
 
 bool BasicLock::extend() {
   require_held();
-  if (hold_.state == State::unprotected) return false;
+  if (hold_.unprotected > 0) return false;
   const auto tenure = hold_.tenure;  // who is told of its loss may release it
   return tenure->extend(spec_->options.timeout);
 }
 
-bool BasicLock::owns_lock() const { return hold_.tenure != nullptr && hold_.tenure->owns(); }
-
-milliseconds BasicLock::remaining() const {
-  return hold_.tenure != nullptr ? hold_.tenure->remaining() : milliseconds(0);
-}
+bool BasicLock::owns_lock() const { return lease().owns_lock(); }
+milliseconds BasicLock::remaining() const { return lease().remaining(); }
 
 FencingToken BasicLock::fencing_token() const { return lease().fencing_token(); }
 std::stop_token BasicLock::lost() const { return lease().lost(); }
-Lease BasicLock::lease() const { return Lease(hold_.tenure); }
+Lease BasicLock::lease() const { return hold_.unprotected > 0 ? Lease() : Lease(hold_.tenure); }
 
 void BasicLock::notify(EventKind kind, int attempt, std::chrono::nanoseconds duration,
                        std::string_view detail, bool ends_contention) const noexcept {

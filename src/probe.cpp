@@ -13,10 +13,11 @@ namespace {
 using namespace std::string_view_literals;
 
 /// The first bytes of the answer; empty where the connection was closed without one.
-std::string ask(const ServerAddress& server, const ClientOptions& options,
+std::string ask(const ServerAddress& server, Clock::time_point deadline,
                 std::string_view question) {
-  const RawSocket socket(server, options.connect_timeout);
-  const auto deadline = Clock::now() + options.operation_timeout;
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now());
+  if (left.count() <= 0) throw Failure(Failure::Kind::timeout, "no time is left");
+  const RawSocket socket(server, left);
   std::string answer;
   try {
     socket.send(question, deadline);
@@ -37,8 +38,8 @@ constexpr std::string_view tls_hello =
     "0123456789abcdef0123456789abcdef"
     "\0\0\x04\xc0\x2f\0\x9c\x01\0"sv;
 
-Answerer silent_one(const ServerAddress& server, const ClientOptions& options) {
-  const std::string binary = ask(server, options, binary_version);
+Answerer silent_one(const ServerAddress& server, Clock::time_point deadline) {
+  const std::string binary = ask(server, deadline, binary_version);
   if (binary.starts_with('\x81')) {
     constexpr std::size_t status = 7;
     constexpr char asks_for_login = 0x20;
@@ -47,7 +48,7 @@ Answerer silent_one(const ServerAddress& server, const ClientOptions& options) {
     }
     return {"speaks only the binary protocol: choose Protocol::binary"};
   }
-  const std::string tls = ask(server, options, tls_hello);
+  const std::string tls = ask(server, deadline, tls_hello);
   if (tls.starts_with('\x15') || tls.starts_with('\x16')) {
     return {
         "speaks TLS, which libmemcached does not: connect through a Unix socket or a local "
@@ -61,8 +62,9 @@ Answerer silent_one(const ServerAddress& server, const ClientOptions& options) {
 }  // namespace
 
 std::optional<Answerer> who_answers(const ServerAddress& server, const ClientOptions& options) {
+  const auto deadline = Clock::now() + options.operation_timeout;
   try {
-    const std::string answer = ask(server, options, "version\r\n");
+    const std::string answer = ask(server, deadline, "version\r\n");
     if (answer.starts_with("ERROR Too many open connections")) {
       return Answerer{
           "has no connection left: raise memcached's limit (-c), or lower "
@@ -80,9 +82,9 @@ std::optional<Answerer> who_answers(const ServerAddress& server, const ClientOpt
     if (answer.starts_with("HTTP/")) return Answerer{"is a web server; give a memcached"};
     if (answer.empty()) {
       if (options.protocol == Protocol::binary) return std::nullopt;
-      return silent_one(server, options);
+      return silent_one(server, deadline);
     }
-    if (answer.starts_with("VERSION") && ask(server, options, "stats\r\n").empty()) {
+    if (answer.starts_with("VERSION") && ask(server, deadline, "stats\r\n").empty()) {
       return Answerer{
           "is a proxy, which does not pass on all that a lock needs (`stats`, `gets`, "
           "`cas`): give the addresses of the memcached servers behind it"};

@@ -16,7 +16,7 @@ struct Answerer {
 
 /// Asks over plain connections of its own what libmemcached does not tell, for the text of an error
 /// that is thrown in any case. Nothing where it is a memcached without fault, or does not answer.
-/// Takes at most four times `operation_timeout` and `connect_timeout`.
+/// Takes at most `operation_timeout`.
 std::optional<Answerer> who_answers(const ServerAddress& server, const ClientOptions& options);
 
 }  // namespace memcachedlock::detail

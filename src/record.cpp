@@ -13,6 +13,7 @@ namespace memcachedlock::detail {
 namespace {
 
 constexpr std::string_view record_version = "mcl1";
+constexpr std::uint64_t latest_second = 1ULL << 40U;  // beyond the year 30000
 constexpr std::string_view epoch_version = "mcl-epoch2";
 
 std::string_view next_word(std::string_view& text) {
@@ -98,10 +99,9 @@ std::optional<Member> parse_member(std::string_view word) {
   Member member;
   const auto slash = word.substr(0, word.find('@')).find('/');
   if (slash != std::string_view::npos) {
-    constexpr std::uint64_t latest = 1ULL << 40U;  // s: beyond the year 30000
     std::string_view number_text = word.substr(0, slash);
     const auto number = next_number(number_text);
-    if (!number || *number > latest) return {};
+    if (!number || *number > latest_second) return {};
     member.end = static_cast<std::int64_t>(*number);
     word.remove_prefix(slash + 1);
   }
@@ -265,7 +265,7 @@ void Record::date() {
 }
 
 std::string Epoch::encode() const {
-  return fmt::format("{} {:016x} {} {}", epoch_version, id, number, longest_lease.count());
+  return fmt::format("{} {:016x} {} {} {}", epoch_version, id, number, longest_lease.count(), made);
 }
 
 std::optional<Epoch> Epoch::parse(std::string_view text) {
@@ -277,9 +277,13 @@ std::optional<Epoch> Epoch::parse(std::string_view text) {
   const auto [end, error] = std::from_chars(id_text.data(), id_end, id, 16);
   const auto number = next_number(text);
   const auto lease = next_lease(text);
+  const auto made = next_number(text);
   if (id == 0 || error != std::errc{} || end != id_end) return {};
-  if (!number || *number == 0 || *number >= highest || !lease || !text.empty()) return {};
-  return Epoch{id, *number, *lease};
+  if (!number || *number == 0 || *number >= highest || !lease || !made || *made > latest_second ||
+      !text.empty()) {
+    return {};
+  }
+  return Epoch{id, *number, *lease, static_cast<std::int64_t>(*made)};
 }
 
 }  // namespace memcachedlock::detail

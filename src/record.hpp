@@ -81,11 +81,12 @@ struct Record {
   void date();
 };
 
-/// The value of the epoch item: `mcl-epoch2 ID NUMBER LONGEST_LEASE_MS`.
+/// The value of the epoch item: `mcl-epoch2 ID NUMBER LONGEST_LEASE_MS MADE_S`.
 struct Epoch {
   std::uint64_t id = 0;  ///< another for each item that is made: the server has lost the last one
   std::uint64_t number = 0;  ///< of fencing tokens; never falls
   std::chrono::milliseconds longest_lease{0};
+  std::int64_t made = 0;  ///< by the server's clock, no earlier than it was
 
   [[nodiscard]] std::string encode() const;
   [[nodiscard]] static std::optional<Epoch> parse(std::string_view text);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <system_error>
+#include <type_traits>
 #include <utility>
 
 #include "memcachedlock/error.hpp"
@@ -17,8 +18,9 @@ namespace {
 
 using std::chrono::milliseconds;
 
-// One for each background thread of a server.
-constexpr std::size_t background_connections = 2;
+// One for each background thread that may ask a server: its own two, and those of observers that
+// ask something themselves.
+constexpr std::size_t background_connections = 4;
 
 constexpr std::time_t latest_ttl = 30 * 24 * 3'600;  // beyond it memcached takes an absolute time
 
@@ -34,7 +36,7 @@ void Server::raise(const Failure& failure, std::string_view key) {
   const std::string concerned = key.empty() ? "" : fmt::format(" (key \"{}\")", key);
   // Whether it is memcached is known once it was.
   const bool known = epochs().knows_any();
-  if (failure.kind != Failure::Kind::timeout) {
+  if (failure.kind != Failure::Kind::timeout && !Keeper::is_background()) {
     if (const auto cause = known && failure.kind == Failure::Kind::disconnected
                                ? std::nullopt
                                : who_answers(address_, options_)) {
@@ -87,21 +89,25 @@ auto Server::ask(std::string_view key, milliseconds limit, Request&& request) {
                         std::string(key), name_);
     }
     std::optional<Failure> trouble;
+    std::optional<std::invoke_result_t<Request&, Connection&>> answer;
+    Clock::duration took{};
     {
       const SignalMask none;
       try {
         (*loan)->begin(longest_wait);
         const auto started = options_.observer ? Clock::now() : Clock::time_point{};
-        auto answer = request(**loan);
-        const auto took = options_.observer ? Clock::now() - started : Clock::duration{};
+        answer.emplace(request(**loan));
+        if (options_.observer) took = Clock::now() - started;
         (*loan)->end();
         loan->keep();
-        loan.reset();  // before anybody is told, who may ask something himself
-        tell_observer(options_, [&](Observer& observer) { observer.on_round_trip(name_, took); });
-        return answer;
       } catch (const Failure& failure) {
         trouble = failure;
       }
+    }
+    if (answer) {
+      loan.reset();  // before anybody is told, who may ask something himself
+      tell_observer(options_, [&](Observer& observer) { observer.on_round_trip(name_, took); });
+      return *std::move(answer);
     }
     const bool used_before = loan->used_before();
     // Those that were idle as long are no better.
@@ -140,7 +146,7 @@ View Server::add_and_read(const Key& key, Record& record, const Term& term, bool
 View Server::cas_and_read(const Key& key, Record& record, const Term& term, const Cas& cas,
                           bool& stored, milliseconds limit) {
   return ask(key.text(), limit, [&](Connection& connection) {
-    if (!connection.knows(cas)) return connection.read(key.item(), epoch_key_);
+    if (!connection.knows(cas)) return read_with_epoch(connection, key);
     const std::time_t expires = date(connection, record, term);
     const std::string value = record.encode();
     stored = true;
@@ -166,7 +172,13 @@ std::vector<std::optional<Item>> Server::cas_and_read_all(const std::vector<Rewr
 
 View Server::read(const Key& key, milliseconds limit) {
   return ask(key.text(), limit,
-             [&](Connection& connection) { return connection.read(key.item(), epoch_key_); });
+             [&](Connection& connection) { return read_with_epoch(connection, key); });
+}
+
+/// What it says of the server's epoch counts only where it is known which start of it that is.
+View Server::read_with_epoch(Connection& connection, const Key& key) {
+  if (!connection.has_read_clock()) read_clock(connection);
+  return connection.read(key.item(), epoch_key_);
 }
 
 std::vector<View> Server::read_all(std::span<const Key> keys, milliseconds limit) {
@@ -227,6 +239,18 @@ bool Server::seems_past(std::int64_t time) {
   return clock_.get().seems_past(static_cast<std::time_t>(time));
 }
 
+void Server::note_failure(SharedFailure failure) {
+  const MutexLock lock(failure_mutex_);
+  failure_ = std::move(failure);
+  failed_at_.store(Clock::now());
+}
+
+std::optional<SharedFailure> Server::failure_since(Clock::time_point time) const {
+  if (failed_at_.load() < time) return std::nullopt;
+  const MutexLock lock(failure_mutex_);
+  return failure_;
+}
+
 bool Server::is_since(const View& view, Clock::time_point time) {
   return epochs().is_since(view.epoch ? Epoch::parse(view.epoch->value) : std::nullopt, time);
 }
@@ -254,7 +278,7 @@ Admission Server::admit(const Key& key, const View& view, milliseconds lease, Re
     }
     const auto found = item ? Epoch::parse(item->value) : std::nullopt;
     const std::uint64_t cas = item ? item->cas.id : 0;
-    if (found && !epochs.wanted(found, cas, lease, start)) {
+    if (found && !epochs.wanted(found, cas, lease, start, 0)) {
       const auto restart = epochs.see(*found, item->value, cas, lease, start, Clock::now());
       if (restart && options_.observer) {
         Event event;
@@ -271,7 +295,7 @@ Admission Server::admit(const Key& key, const View& view, milliseconds lease, Re
       constexpr std::time_t forever = 0;
       if (!connection.has_read_clock()) read_clock(connection);
       start = connection.start_number();
-      const auto wanted = epochs.wanted(found, cas, lease, start);
+      const auto wanted = epochs.wanted(found, cas, lease, start, clock_.get().latest_time());
       if (!wanted) return connection.read(epoch_key_);
       const std::string value = wanted->encode();
       if (create) return connection.add_and_read(epoch_key_, epoch_key_, value, forever);
@@ -288,14 +312,12 @@ Admission Server::admit(const Key& key, const View& view, milliseconds lease, Re
   }
 }
 
-/// Where the guard is closed, the server may tell that it has lost nothing for long enough.
+/// Where the guard is closed, the server may tell that it was long ago.
 Admission Server::decide(const Key& key, RestartGuard guard) {
   EpochWatch& epochs = this->epochs();
-  Admission admission = epochs.decide(guard, Clock::now(), milliseconds(0));
-  if (admission.open) return admission;
-  const auto first_seen = epochs.first_seen();
-  if (!clock_.get().was_read_since(first_seen)) (void)time(key);
-  return epochs.decide(guard, Clock::now(), clock_.get().memory_age(first_seen));
+  Admission admission = epochs.decide(guard, Clock::now(), std::nullopt);
+  if (admission.open || guard != RestartGuard::strict) return admission;
+  return epochs.decide(guard, Clock::now(), time(key));
 }
 
 std::optional<Record> record_in(const std::optional<Item>& item) {

@@ -13,6 +13,7 @@
 #include "annotations.hpp"
 #include "connection.hpp"
 #include "epoch_watch.hpp"
+#include "failure.hpp"
 #include "keeper.hpp"
 #include "memcachedlock/client.hpp"
 #include "memcachedlock/key.hpp"
@@ -87,6 +88,11 @@ class Server {
   /// Whether this time of the server's clock has passed, as far as can be told without asking.
   bool seems_past(std::int64_t time);
 
+  /// After it failed to answer one of those that its background thread acquires for.
+  void note_failure(SharedFailure failure);
+  /// The last of these, for who has waited for that thread since before.
+  [[nodiscard]] std::optional<SharedFailure> failure_since(Clock::time_point time) const;
+
   /// After it failed to answer the background thread, which should not ask it again so soon.
   void rest(Clock::time_point until) { resting_until_.store(until); }
   [[nodiscard]] Clock::time_point resting_until() const { return resting_until_.load(); }
@@ -109,6 +115,7 @@ class Server {
   /// For an item that lives as long as `lease` at least. Asks for the server's clock at times.
   std::time_t expiry(Connection& connection, std::chrono::milliseconds lease);
   void read_clock(Connection& connection);
+  View read_with_epoch(Connection& connection, const Key& key);
   /// Puts the end of the lease into the record. The expiry of its item.
   std::time_t date(Connection& connection, Record& record, const Term& term);
   [[noreturn]] void raise(const Failure& failure, std::string_view key);
@@ -120,6 +127,9 @@ class Server {
   const ClientOptions& options_;
   const std::string epoch_key_;
   std::atomic<Clock::time_point> resting_until_{};
+  mutable Mutex failure_mutex_;
+  SharedFailure failure_ MCL_GUARDED_BY(failure_mutex_);
+  std::atomic<Clock::time_point> failed_at_{};
   PerProcess<Pool> pool_;
   PerProcess<Pool> background_pool_;
   PerProcess<EpochWatch> epochs_;

@@ -25,10 +25,7 @@ constexpr seconds between_readings{20};
 constexpr seconds kept_for{60};
 
 // Its text protocol takes 31 bits.
-constexpr std::int64_t latest_time = std::numeric_limits<std::int32_t>::max();
-
-// memcached's uptime begins with 2 s, and is the difference of two times in whole seconds.
-constexpr seconds uptime_ahead{3};
+constexpr std::int64_t last_time = std::numeric_limits<std::int32_t>::max();
 
 }  // namespace
 
@@ -75,7 +72,7 @@ std::time_t ServerClock::expiry(milliseconds lease) const {
   const nanoseconds now =
       Clock::now().time_since_epoch() + offset_.load(std::memory_order_relaxed) + reading_age;
   const auto time = std::chrono::ceil<seconds>(now + lease).count();
-  if (time <= latest_time) return static_cast<std::time_t>(time);
+  if (time <= last_time) return static_cast<std::time_t>(time);
   // From 2038 on, a TTL: as good as memcached can.
   return static_cast<std::time_t>(std::chrono::ceil<seconds>(lease).count() + 1);
 }
@@ -86,18 +83,10 @@ bool ServerClock::seems_past(std::time_t expiry) const {
   return seconds(last_.time) + (Clock::now() - last_.answered) >= seconds(expiry);
 }
 
-bool ServerClock::was_read_since(Clock::time_point since) const {
-  const MutexLock lock(mutex_);
-  return asked_ != Clock::time_point::min() && asked_ >= since;
-}
-
-milliseconds ServerClock::memory_age(Clock::time_point since) const {
-  const MutexLock lock(mutex_);
-  if (asked_ < since || asked_ == Clock::time_point::min() || last_.flushes != 0) {
-    return milliseconds(0);
-  }
-  const auto age = seconds(last_.uptime) - uptime_ahead + (Clock::now() - last_.answered);
-  return std::max(std::chrono::floor<milliseconds>(age), milliseconds(0));
+std::int64_t ServerClock::latest_time() const {
+  const nanoseconds now =
+      Clock::now().time_since_epoch() + offset_.load(std::memory_order_relaxed) + reading_age;
+  return std::chrono::ceil<seconds>(now).count();
 }
 
 }  // namespace memcachedlock::detail

@@ -5,7 +5,6 @@
 #include <chrono>
 #include <cstdint>
 #include <ctime>
-#include <optional>
 
 #include "annotations.hpp"
 #include "clock.hpp"
@@ -20,7 +19,6 @@ struct ClockReading {
   std::int64_t time = 0;    ///< seconds; absolute expiry times are of this clock
   std::int64_t uptime = 0;  ///< seconds; with `time` and `pid` it tells a restart
   std::int64_t pid = 0;
-  std::int64_t flushes = 0;      ///< how often `flush_all` was sent since its start
   Clock::time_point asked{};     ///< before the question was sent
   Clock::time_point answered{};  ///< after the answer had come
 
@@ -50,12 +48,8 @@ class ServerClock {
   /// Whether an expiry time has passed, as far as can be told without asking.
   [[nodiscard]] bool seems_past(std::time_t expiry) const;
 
-  /// For how long at least the server has lost nothing, neither by a start nor by a flush, by a
-  /// reading that was asked for no earlier than `since`; 0 where there is none, or where it was
-  /// flushed, as nobody tells when.
-  [[nodiscard]] std::chrono::milliseconds memory_age(Clock::time_point since) const;
-
-  [[nodiscard]] bool was_read_since(Clock::time_point since) const;
+  /// What the clock shows now, at the latest; seconds.
+  [[nodiscard]] std::int64_t latest_time() const;
 
   /// By how much longer than its lease an item lives, at most.
   static constexpr std::chrono::seconds longest_rounding{15};

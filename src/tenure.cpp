@@ -259,6 +259,7 @@ void Tenure::reserve(milliseconds time) {
     renewing_.store(false);
   }
   if (!is_reserved()) {
+    take_out_later(spec_, token_, Arrival::certain);  // rather than at the end of its lease
     announce_loss();
     return;
   }
@@ -273,11 +274,19 @@ void Tenure::reserve(milliseconds time) {
 }
 
 bool Tenure::resume() {
-  const MutexLock lock(mutex_);
-  if (!is_reserved() || generation_ != process_generation()) return false;
-  const bool mine = Clock::now() < deadline_.load() && write(false, lease_.load()) == Write::done;
-  state_.store(mine ? State::held : State::over);
-  return mine;
+  {
+    const MutexLock lock(mutex_);
+    if (!is_reserved() || generation_ != process_generation()) return false;
+    const bool mine = Clock::now() < deadline_.load() && write(false, lease_.load()) == Write::done;
+    state_.store(mine ? State::held : State::over);
+    if (!mine) return false;
+  }
+  const bool is_asked = [&] {
+    const MutexLock lock(stop_mutex_);
+    return stop_.has_value();
+  }();
+  if (is_asked) (void)lost();  // whoever asked before is told of a loss from now on too
+  return true;
 }
 
 /// The end of a reservation that was not used: the next need not wait for memcached to expire it.
@@ -290,7 +299,8 @@ std::optional<Keeper::Times> Tenure::lapse() {
     if (!state_.compare_exchange_strong(reserved, State::over)) return std::nullopt;
     try {
       take_out(spec_->server, spec_->key, token_, std::move(record_), cas_);
-    } catch (const Error&) {  // memcached will expire it
+    } catch (const Error&) {
+      take_out_later(spec_, token_, Arrival::certain);
     }
   }
   LocalQueue::wake(spec_->server, spec_->key);
@@ -309,7 +319,7 @@ void Tenure::raise_no_thread(const LockSpec& spec, const std::system_error& erro
 void Tenure::prepare_renewal(const LockSpec& spec) {
   try {
     spec.server.renewing().prepare();
-    Keeper::prompt().prepare();
+    Keeper::telling().prepare();
   } catch (const std::system_error& error) {
     raise_no_thread(spec, error);
   }
@@ -331,12 +341,12 @@ void Tenure::start_renewal() {
 void Tenure::start_watch() {
   if (state_.load() != State::held || generation_ != process_generation()) return;
   if (watched_.exchange(true)) return;
-  Keeper::prompt().schedule(loss_watch(), {watch_until(), watch_until()});
+  Keeper::telling().schedule(loss_watch(), {watch_until(), watch_until()});
 }
 
 void Tenure::end_tasks() {
   if (scheduled_.load()) spec_->server.renewing().cancel(shared_from_this());
-  if (watched_.exchange(false)) Keeper::prompt().cancel(loss_watch());
+  if (watched_.exchange(false)) Keeper::telling().cancel(loss_watch());
 }
 
 std::shared_ptr<Keeper::Task> Tenure::loss_watch() {

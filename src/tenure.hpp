@@ -76,8 +76,8 @@ class Tenure final : public Keeper::Task, public std::enable_shared_from_this<Te
   enum class State { held, reserved, lost, over };
   enum class Write { done, lost };
 
-  /// Gives a lease up when it can't be kept any more. In the thread that never waits, so that
-  /// neither a renewal under way nor a slow server delays it.
+  /// Gives a lease up when it can't be kept any more. In a thread that never waits for the network,
+  /// so that neither a renewal under way nor a slow server delays it.
   class LossWatch final : public Keeper::Task {
    public:
     explicit LossWatch(Tenure& tenure) : tenure_(tenure) {}

@@ -56,6 +56,7 @@ struct BasicLock::Wait {
   std::function<void()> wake;  // when its place in line may have changed
   std::optional<detail::LocalQueue::Place> place;
   detail::Clock::time_point again{};  // when to ask next
+  bool asked = false;                 // memcached, in the last attempt
   bool told_contended = false;
 };
 

@@ -210,7 +210,7 @@ TEST_F(Restart, TheEpochItemCarriesTheLongestLease) {
   EXPECT_TRUE(mcl::Lock(client(), "b", {.timeout = 1min}).try_lock());
   EXPECT_TRUE(mcl::Lock(client(), "c", {.timeout = 1s}).try_lock());
   const std::string epoch = server.get("memcachedlock:^epoch");
-  EXPECT_EQ(epoch.substr(epoch.rfind(' ')), " 60000");
+  EXPECT_NE(epoch.find(" 60000 "), std::string::npos) << epoch;
 }
 
 TEST_F(Restart, AHolderWithAnOverwrittenItemLosesAndLeavesItAlone) {

@@ -4,6 +4,9 @@
 
 #include "memcachedlock/detail/export.hpp"
 
+#include <sys/types.h>
+#include <unistd.h>
+
 #include <boost/asio/associated_cancellation_slot.hpp>
 #include <boost/asio/associated_executor.hpp>
 #include <boost/asio/async_result.hpp>
@@ -36,7 +39,8 @@ namespace detail {
 class AsioPending {
  public:
   virtual ~AsioPending() = default;
-  /// Its execution context goes away, and with it whoever waits.
+  /// Its execution context goes away, and with it whoever waits: first told to all, then done.
+  virtual void forsake() noexcept = 0;
   virtual void abandon() noexcept = 0;
 };
 
@@ -74,16 +78,28 @@ class AsioOperations : public boost::asio::execution_context::service {
   void shutdown() override {
     std::unique_lock lock(state_->mutex);
     state_->closed = true;
+    for (const auto& one : state_->pending) one->forsake();
     while (!state_->pending.empty()) {
       const auto next = state_->pending.extract(state_->pending.begin());
       lock.unlock();
       next.value()->abandon();
       lock.lock();
     }
+    if (made_in_ != getpid()) return;  // who was inside is in the parent
     state_->left.wait(lock, [this] { return state_->inside == 0; });
   }
 
+  // No thread is inside when the process is copied. What is pending never ends in the child.
+  void notify_fork(boost::asio::execution_context::fork_event event) override {
+    if (event == boost::asio::execution_context::fork_prepare) {
+      state_->mutex.lock();
+    } else {
+      state_->mutex.unlock();
+    }
+  }
+
   const std::shared_ptr<State> state_ = std::make_shared<State>();
+  const pid_t made_in_ = getpid();
 };
 
 /// Brings the end of an operation from the background thread to the caller's executor.
@@ -116,6 +132,8 @@ class AsioOperation : public AsioPending,
       operation_->start();
     } catch (...) {
       fail(*self, std::current_exception());
+      if (operation_) operation_->abandon();  // it keeps this one, which keeps it
+      operation_.reset();
     }
   }
 
@@ -131,10 +149,15 @@ class AsioOperation : public AsioPending,
                                  all = std::tuple(std::move(results)...)]() mutable {
       std::apply(std::move(handler), std::move(all));
     });
+    handler_.reset();  // what was moved from may be a copy
     work_.reset();
     const std::lock_guard lock(state_->mutex);
     --state_->inside;
     state_->left.notify_all();
+  }
+
+  void forsake() noexcept override {
+    if (operation_) operation_->forsake();
   }
 
   void abandon() noexcept override {

@@ -46,7 +46,7 @@ struct ClientOptions {
   std::string sasl_user = {};
   /// Of sasl_user; no error and no log line tells it.
   std::string sasl_password = {};
-  /// Most connections to one server; at least 1. The background threads have up to two more.
+  /// Most connections to one server; at least 1. The background threads have up to four more.
   std::size_t connections = 8;
   /// Is told of every event; shared with the client's copies and with what it does in the
   /// background.

@@ -112,16 +112,15 @@ class MEMCACHEDLOCK_EXPORT BasicLock {
               std::string_view detail = {}, bool ends_contention = false) const noexcept;
 
  private:
-  enum class State { free, leased, unprotected };
   struct Wait;
   /// What this object holds, moved as a whole. Free: depth is 0.
   struct Hold {
-    State state = State::free;
-    unsigned depth = 0;       // how often this object was locked; more than 1 for RLock, ZLock only
-    unsigned generation = 0;  // the process that locked it
-    bool on_loop = false;     // acquired for an event loop, which must not wait for a release
-    OwnerId owner;            // who locked it
-    OwnerId loop_owner;       // of acquires for event loops, once there was one
+    unsigned depth = 0;  // how often this object was locked; more than 1 for RLock, ZLock only
+    unsigned unprotected = 0;  // how many of these, the last ones, without the lock
+    unsigned generation = 0;   // the process that locked it
+    bool on_loop = false;      // acquired for an event loop, which must not wait for a release
+    OwnerId owner;             // who locked it
+    OwnerId loop_owner;        // of acquires for event loops, once there was one
     std::shared_ptr<detail::Tenure> tenure;
   };
   struct Attempt;
@@ -146,6 +145,7 @@ class MEMCACHEDLOCK_EXPORT BasicLock {
   [[nodiscard]] bool reenters() const noexcept;
   void take(std::shared_ptr<detail::Tenure> tenure, const Wait& wait);
   Release leave(std::optional<std::chrono::milliseconds> reservation);
+  std::shared_ptr<detail::Tenure> leave_level(bool keep, Release& outcome);
   void leave_for_good() noexcept;
   void require_held() const;
   [[nodiscard]] bool is_inherited() const noexcept;
