@@ -340,4 +340,171 @@ TEST_F(Asio, AnyTokenWillDo) {
   EXPECT_TRUE(called.get_future().get());
 }
 
+// Promise: a coroutine is no thread: the lock object is the owner, unless another is given.
+TEST_F(Asio, CoroutinesExcludeEachOther) {
+  struct Conflict {};
+  for (const int threads_used : {1, 4}) {
+    asio::thread_pool pool(static_cast<std::size_t>(threads_used));
+    std::atomic<int> inside{0};
+    std::atomic<int> most{0};
+    std::atomic<int> done{0};
+    const auto body = [&](auto make) -> asio::awaitable<void> {
+      const auto own = co_await asio::this_coro::executor;
+      auto lock = make();
+      co_await mcl::async_lock(own, lock, asio::use_awaitable);
+      most = std::max(most.load(), ++inside);
+      asio::steady_timer work(own, 30ms);
+      co_await work.async_wait(asio::use_awaitable);
+      --inside;
+      co_await mcl::async_release(own, lock, asio::use_awaitable);
+      ++done;
+    };
+    for (int i = 0; i < 3; ++i) {
+      asio::co_spawn(pool, body([&] { return mcl::RLock(client, "key"); }), asio::detached);
+      asio::co_spawn(pool, body([&] { return mcl::ZLock<Conflict>(client, "key"); }),
+                     asio::detached);
+    }
+    pool.join();
+    EXPECT_EQ(most, 1);
+    EXPECT_EQ(done, 6);
+  }
+}
+
+TEST_F(Asio, AnObjectAndANamedOwnerEnterAgain) {
+  run([this]() -> asio::awaitable<void> {
+    mcl::RLock lock(client, "key");
+    co_await mcl::async_lock(executor(), lock, asio::use_awaitable);
+    co_await mcl::async_lock(executor(), lock, asio::use_awaitable);
+    EXPECT_EQ(lock.release(), mcl::Release::released);
+    EXPECT_TRUE(lock.owns_lock());
+    EXPECT_EQ(lock.release(), mcl::Release::released);
+    const mcl::LockOptions shared{.owner = mcl::OwnerId::unique()};
+    mcl::RLock first(client, "key", shared);
+    mcl::RLock second(client, "key", shared);
+    co_await mcl::async_lock(executor(), first, asio::use_awaitable);
+    co_await mcl::async_lock(executor(), second, asio::use_awaitable);
+    EXPECT_TRUE(first.owns_lock() && second.owns_lock());
+  }());
+}
+
+// Two that wait with one owner: the second gets in by the first.
+TEST_F(Asio, OneOwnersWaitersComeInTogether) {
+  mcl::Lock holder(client, "key");
+  holder.lock();
+  const mcl::LockOptions shared{.interval = 50s, .owner = mcl::OwnerId::unique()};
+  mcl::RLock first(client, "key", shared);
+  mcl::RLock second(client, "key", shared);
+  int in = 0;
+  const auto done = [&](const std::exception_ptr& trouble) {
+    EXPECT_FALSE(trouble);
+    ++in;
+  };
+  mcl::async_lock(executor(), first, done);
+  mcl::async_lock(executor(), second, done);
+  ASSERT_TRUE(eventually([&] { return recorder->count(mcl::EventKind::contended) == 2; }));
+  holder.unlock();
+  loop.run();
+  EXPECT_EQ(in, 2);
+}
+
+// Fault: the loop is destroyed while coroutines wait. Promise: they end with it, their frames too,
+// and nothing of them is used afterwards.
+TEST_F(Asio, WaitsEndWithTheLoop) {
+  struct Frame {
+    explicit Frame(int& number) : count(number) { ++count; }
+    ~Frame() { --count; }
+    int& count;
+  };
+  mcl::Lock holder(client, "key");
+  holder.lock();
+  int frames = 0;
+  {
+    asio::io_context short_lived;
+    const auto wait = [&](const char* key, bool fair) -> asio::awaitable<void> {
+      const Frame frame(frames);
+      mcl::Lock lock(client, key, {.fair = fair});
+      co_await mcl::async_lock(short_lived.get_executor(), lock, asio::use_awaitable);
+      asio::steady_timer never(short_lived, 1h);
+      co_await never.async_wait(asio::use_awaitable);
+    };
+    for (int i = 0; i < 3; ++i) asio::co_spawn(short_lived, wait("key", i == 1), asio::detached);
+    asio::co_spawn(short_lived, wait("free", false), asio::detached);  // which gets it
+    short_lived.poll();
+    ASSERT_TRUE(eventually([&] {
+      short_lived.poll();
+      return recorder->count(mcl::EventKind::contended) == 3 &&
+             recorder->count(mcl::EventKind::acquired) == 2;
+    }));
+    EXPECT_EQ(frames, 4);
+  }
+  EXPECT_EQ(frames, 0);
+  holder.unlock();
+  // What the coroutines had, or were about to get, is free.
+  mcl::Lock next(client, "key");
+  EXPECT_TRUE(next.try_lock_for(60s));
+  EXPECT_TRUE(mcl::Lock(client, "free").try_lock_for(60s));
+}
+
+// Fault: a thread hands the lock to a coroutine whose loop is destroyed at the same moment.
+TEST_F(Asio, AHandOverToALoopThatGoesIsNotKept) {
+  for (int round = 0; round < 30; ++round) {
+    mcl::Lock holder(client, "key");
+    holder.lock();
+    {
+      auto short_lived = std::make_unique<asio::io_context>();
+      mcl::Lock lock(client, "key");
+      mcl::async_lock(short_lived->get_executor(), lock, [](const std::exception_ptr&) {});
+      ASSERT_TRUE(
+          eventually([&] { return recorder->count(mcl::EventKind::contended) == round + 1; }));
+      std::thread release;
+      if (round % 2 == 0) {
+        holder.unlock();
+      } else {
+        release = std::thread([&] { holder.unlock(); });
+      }
+      short_lived.reset();
+      if (release.joinable()) release.join();
+    }
+    ASSERT_TRUE(holder.try_lock_for(10s)) << round;  // its lease would be 30 s
+    holder.unlock();
+  }
+}
+
+// Fault: an exception leaves a coroutine between async_lock() and async_release(), and the server
+// hangs. Promise: the loop does not wait for the release.
+TEST_F(Asio, ADestructorOnALoopHandsItsReleaseOver) {
+  const mcl::MemcachedClient patient(server.address(), {.operation_timeout = 20min});
+  std::thread in_time([&] {
+    EXPECT_THROW(run([&]() -> asio::awaitable<void> {
+                   mcl::RLock lock(patient, "key");
+                   co_await mcl::async_lock(executor(), lock, asio::use_awaitable);
+                   co_await mcl::async_lock(executor(), lock, asio::use_awaitable);
+                   server.pause();
+                   throw std::runtime_error("out of here");
+                 }()),
+                 std::runtime_error);
+  });
+  in_time.join();  // within 20 minutes
+  server.resume();
+  EXPECT_TRUE(mcl::Lock(client, "key").try_lock_for(20s));
+}
+
+/// What can't be moved is copied.
+struct Kept {
+  const std::shared_ptr<int> own;
+  bool& called;
+  void operator()(const std::exception_ptr& /*trouble*/) const { called = true; }
+};
+
+// Promise: no copy of a handler outlives its call in a thread of the library.
+TEST_F(Asio, AHandlerDiesWithItsCall) {
+  const auto own = std::make_shared<int>(0);
+  mcl::Lock lock(client, "key");
+  bool called = false;
+  mcl::async_lock(executor(), lock, Kept{own, called});
+  loop.run();
+  EXPECT_TRUE(called);
+  EXPECT_EQ(own.use_count(), 1);
+}
+
 }  // namespace

@@ -9,11 +9,14 @@
 #include <barrier>
 #include <cstdlib>
 #include <fstream>
+#include <optional>
 #include <thread>
 
+#include "fault_proxy.hpp"
 #include "local_server.hpp"
 #include "memcachedlock/memcachedlock.hpp"
 #include "recorder.hpp"
+#include "reserved_port.hpp"
 
 namespace mcl = memcachedlock;
 using namespace std::chrono_literals;
@@ -211,6 +214,93 @@ TEST_F(Restart, TheEpochItemCarriesTheLongestLease) {
   EXPECT_TRUE(mcl::Lock(client(), "c", {.timeout = 1s}).try_lock());
   const std::string epoch = server.get("memcachedlock:^epoch");
   EXPECT_NE(epoch.find(" 60000 "), std::string::npos) << epoch;
+}
+
+// Fault: a process is forked, then the server restarts. Promise: the child knows what its parent
+// knew.
+TEST_F(Restart, AForkedChildKnowsWhatItsParentKnew) {
+  const auto known = client();
+  mcl::Lock holder(known, "key", {.timeout = 1h});
+  holder.lock();
+  restart();
+  EXPECT_TRUE(ended_well(in_child([&] {
+    return !mcl::Lock(known, "key", {.timeout = 1s}).try_lock() &&
+           !mcl::Lock(known, "other", {.timeout = 1s}).try_lock_for(50ms);
+  })));
+}
+
+// Fault: another has taken a longer lease than this client has ever seen, and the server restarts.
+// Promise: it waits as long as is usual.
+TEST_F(Restart, LeasesThatNobodyToldOfAreWaitedFor) {
+  options.restart_window = 30s;
+  const auto known = client();
+  EXPECT_TRUE(mcl::Lock(known, "key", {.timeout = 500ms}).try_lock());
+  const auto elsewhere = client();
+  mcl::RLock outer(elsewhere, "key", {.timeout = 1s});
+  outer.lock();
+  mcl::RLock inner(elsewhere, "key", {.timeout = 20s});
+  inner.lock();
+  EXPECT_TRUE(inner.extend());
+  restart();
+  EXPECT_FALSE(mcl::Lock(known, "key", {.timeout = 500ms}).try_lock_for(2s));
+  EXPECT_TRUE(outer.owns_lock());
+}
+
+// Promise: who is strict waits for leases that it can't know of, and goes by the server's clock.
+TEST_F(Restart, WhoIsStrictGoesByTheAgeOfTheServersMemory) {
+  const mcl::LockOptions strict{.timeout = 500ms, .restart_guard = mcl::RestartGuard::strict};
+  options.restart_window = 30s;
+  EXPECT_FALSE(mcl::Lock(client(), "key", strict).try_lock_for(1s));
+  options.restart_window = 2s;
+  // A client of its own each time, which has not seen the server for long.
+  EXPECT_TRUE(eventually([&] { return mcl::Lock(client(), "key", strict).try_lock(); }));
+  server.ask("flush_all");
+  EXPECT_FALSE(mcl::Lock(client(), "key", strict).try_lock());
+  server.ask("stats reset", "RESET\r\n");
+  EXPECT_FALSE(mcl::Lock(client(), "key", strict).try_lock());
+}
+
+// Fault: the address leads to another server, which has run for long. Promise: its age says
+// nothing.
+TEST_F(Restart, AnOlderServerAtTheSameAddressOpensNoGuard) {
+  const LocalServer older;
+  { mcl::Lock(mcl::MemcachedClient(older.address()), "warm").lock(); }
+  const int port = reserve_port();
+  std::optional<FaultProxy> address(std::in_place, server.port(), port);
+  const mcl::MemcachedClient known(address->address(), options);
+  mcl::Lock first(known, "key", {.timeout = 1h});
+  first.lock();
+  address.reset();
+  address.emplace(older.port(), port);
+  for (const auto guard : {mcl::RestartGuard::known, mcl::RestartGuard::strict}) {
+    EXPECT_FALSE(mcl::Lock(known, "key", with_guard(guard)).try_lock());
+  }
+}
+
+// Fault: the epoch item is lost, by itself or with all others, while a named owner is inside.
+// Promise: one holding has one token, and tokens rise, whoever makes the item again.
+TEST_F(Restart, TokensRiseWhateverBecomesOfTheEpochItem) {
+  const mcl::LockOptions named{.timeout = 1h, .owner = mcl::OwnerId::named("team")};
+  mcl::FencingToken last;
+  for (int round = 0; round < 3; ++round) {
+    const auto mine = client();
+    mcl::RLock first(mine, "key", named);
+    first.lock();
+    EXPECT_GT(first.fencing_token(), last);
+    server.ask("delete memcachedlock:^epoch");
+    EXPECT_TRUE(ended_well(in_child([&] {  // a client that knows nothing
+      mcl::RLock second(client(), "key", named);
+      second.lock();
+      return second.fencing_token() == first.fencing_token();
+    })));
+    last = first.fencing_token();
+    EXPECT_EQ(first.release(), mcl::Release::released);
+    server.ask(round == 1 ? "flush_all" : "delete memcachedlock:^epoch");
+    mcl::Lock next(client(), "key", {.timeout = 1h});
+    next.lock();
+    EXPECT_GT(next.fencing_token(), last);
+    last = next.fencing_token();
+  }
 }
 
 TEST_F(Restart, AHolderWithAnOverwrittenItemLosesAndLeavesItAlone) {
