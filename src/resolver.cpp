@@ -1,5 +1,6 @@
 #include "resolver.hpp"
 
+#include <arpa/inet.h>
 #include <fmt/format.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -108,8 +109,11 @@ struct Lookups {
 }  // namespace
 
 std::vector<std::string> resolve(const std::string& host, std::chrono::milliseconds limit) {
-  if (Answer numeric = ask_system(host, AI_NUMERICHOST); !numeric.addresses.empty()) {
-    return std::move(numeric.addresses);
+  in_addr address{};
+  if (inet_pton(AF_INET, host.c_str(), &address) == 1) return {host};
+  if (host.find(':') != std::string::npos) {  // IPv6, perhaps with a scope
+    Answer numeric = ask_system(host, AI_NUMERICHOST);
+    if (!numeric.addresses.empty()) return std::move(numeric.addresses);
   }
   const auto deadline = Clock::now() + limit;
   const auto lookup = Lookups::instance().begin(host);
