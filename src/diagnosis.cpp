@@ -28,7 +28,9 @@ std::string text(const detail::Statistics& statistics, const char* name) {
 }
 
 seconds count(const detail::Statistics& statistics, const char* name) {
-  return seconds(static_cast<std::int64_t>(number(statistics, name)));
+  // What it says is shown, and nanoseconds of it must not overflow.
+  constexpr std::uint64_t most = 9'000'000'000;  // 285 years
+  return seconds(static_cast<std::int64_t>(std::min(number(statistics, name), most)));
 }
 
 void measure(detail::Server& server, const Key& key, int rounds, Diagnosis& result) {

@@ -99,6 +99,7 @@ std::optional<LockStatus> inspect(const MemcachedClient& client, std::string_vie
   const detail::View view = server.read(key);
   auto status = status_of(server, key, view);
   if (view.lock && !status) detail::reject_item(key, server);
+  if (status) status->key = text;  // not shortened
   return status;
 }
 

@@ -74,10 +74,12 @@ struct Lookups {
     return all.get();
   }
 
-  std::shared_ptr<Lookup> begin(const std::string& host) {
+  /// `joined`: it was begun by another, perhaps before the answer was changed.
+  std::shared_ptr<Lookup> begin(const std::string& host, bool& joined) {
     const MutexLock lock(mutex);
     std::shared_ptr<Lookup>& lookup = under_way[host];
-    if (lookup) return lookup;
+    joined = lookup != nullptr;
+    if (joined) return lookup;
     lookup = std::make_shared<Lookup>();
     try {
       const SignalMask none;  // inherited: signals are for the program's own threads
@@ -116,21 +118,23 @@ std::vector<std::string> resolve(const std::string& host, std::chrono::milliseco
     if (!numeric.addresses.empty()) return std::move(numeric.addresses);
   }
   const auto deadline = Clock::now() + limit;
-  const auto lookup = Lookups::instance().begin(host);
-  const MutexLock lock(lookup->mutex);
-  while (!lookup->done) {
-    if (Clock::now() >= deadline) {
-      throw Failure(
-          Failure::Kind::timeout,
-          fmt::format("the name \"{}\" was not resolved within {} ms", host, limit.count()));
+  for (;;) {
+    bool joined = false;
+    const auto lookup = Lookups::instance().begin(host, joined);
+    const MutexLock lock(lookup->mutex);
+    while (!lookup->done) {
+      if (Clock::now() >= deadline) {
+        throw Failure(
+            Failure::Kind::timeout,
+            fmt::format("the name \"{}\" was not resolved within {} ms", host, limit.count()));
+      }
+      lookup->answered.wait_until(lookup->mutex, deadline);
     }
-    lookup->answered.wait_until(lookup->mutex, deadline);
-  }
-  if (lookup->answer.addresses.empty()) {
+    if (!lookup->answer.addresses.empty()) return lookup->answer.addresses;
+    if (joined) continue;
     throw Failure(Failure::Kind::disconnected, fmt::format("the name \"{}\" does not resolve: {}",
                                                            host, lookup->answer.trouble));
   }
-  return lookup->answer.addresses;
 }
 
 }  // namespace memcachedlock::detail

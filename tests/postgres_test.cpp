@@ -5,7 +5,10 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <barrier>
+#include <deque>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -468,6 +471,98 @@ TEST_F(Postgres, TheDatabasesOwnLockGoesWithItsSession) {
   lock.unlock();
   EXPECT_TRUE(next.owns_lock());
   EXPECT_EQ(value(), 0);
+}
+
+// Fault: two locks are on one connection, one is let go, and the session ends.
+// Promise: nothing is written without the other; afterwards the connection can be used again.
+TEST_F(Postgres, TheLastLockOnAConnectionLetsItGo) {
+  pqxx::connection connection(database->address());
+  const auto writes = [&] {
+    try {
+      pqxx::work work(connection);
+      write(work, 5);
+      work.commit();
+      return true;
+    } catch (const pqxx::failure&) {
+      return false;
+    }
+  };
+  std::optional<mcl::PostgresLock> first(std::in_place, connection, "first");
+  first->lock();
+  {
+    mcl::PostgresLock second(connection, "second");
+    second.lock();
+  }
+  run("SELECT pg_terminate_backend(" + std::to_string(connection.backendpid()) + ")");
+  pqxx::connection elsewhere(database->address());
+  mcl::PostgresLock other(elsewhere, "first");
+  ASSERT_TRUE(other.try_lock_for(60s));
+  for (int i = 0; i < 3; ++i) EXPECT_FALSE(writes());
+  EXPECT_EQ(value(), 0);
+  first.reset();
+  if constexpr (requires { connection.inhibit_reactivation(true); }) {
+    EXPECT_TRUE(writes() || writes());  // the first may find that the session has ended
+  }
+}
+
+TEST_F(Postgres, LimitsOfAnyLengthAndKeysOfAnyBytes) {
+  pqxx::connection one(database->address());
+  pqxx::connection two(database->address());
+  const auto waits = [&](const auto& limit) {
+    mcl::PostgresLock holder(one, "k");
+    holder.lock();
+    std::thread release([&] {
+      std::this_thread::sleep_for(50ms);
+      holder.unlock();
+    });
+    const bool had = mcl::PostgresLock(two, "k").try_lock_for(limit);
+    release.join();
+    return had;
+  };
+  EXPECT_TRUE(waits(24h * 30));
+  EXPECT_TRUE(waits(std::chrono::hours::max()));
+  EXPECT_TRUE(waits(std::chrono::duration<double>(1e300)));
+  mcl::PostgresLock holder(one, "k");
+  holder.lock();
+  EXPECT_FALSE(mcl::PostgresLock(two, "k").try_lock_for(std::chrono::hours::min()));
+  EXPECT_FALSE(
+      mcl::PostgresLock(two, "k").try_lock_until(std::chrono::system_clock::time_point::min()));
+  const std::vector<std::string> keys{"\xff\xfe", std::string("a\0b", 3), std::string("a\0c", 3),
+                                      "a\\x00b",  "caf\xc3\xa9",          "'; --"};
+  std::deque<mcl::PostgresLock> all;
+  for (std::size_t i = 0; i < keys.size(); ++i) {
+    EXPECT_TRUE(all.emplace_back(i % 2 == 0 ? one : two, keys[i]).try_lock()) << i;
+  }
+  run(mcl::postgres_fence_table);
+  for (std::size_t i = 0; i < keys.size(); ++i) {
+    pqxx::work work(one);
+    mcl::fence(work, keys[i], {1, 100 - i});  // each its own
+    EXPECT_THROW(mcl::fence(work, keys[i], {1, 1}), mcl::LeaseLost);
+    work.commit();
+  }
+}
+
+TEST_F(Postgres, ManyMayMakeTheFencesTableAtOnce) {
+  run("DROP TABLE IF EXISTS memcachedlock_fence");
+  constexpr int many = 8;
+  std::barrier together(many);
+  std::atomic<int> failed{0};
+  std::vector<std::thread> threads;
+  for (int i = 0; i < many; ++i) {
+    threads.emplace_back([&] {
+      pqxx::connection connection(database->address());
+      together.arrive_and_wait();
+      try {
+        pqxx::work work(connection);
+        work.exec(mcl::postgres_fence_table);
+        work.commit();
+      } catch (const pqxx::failure&) {
+        ++failed;
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(failed, 0);
 }
 
 TEST_F(Postgres, UnlockingInATransactionClosesTheConnection) {

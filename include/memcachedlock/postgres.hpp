@@ -47,7 +47,7 @@ inline constexpr const char* postgres_fence_table =
 /// holders who are here at once conflict, and one of them gets a PostgresConflict. A token of
 /// nobody ({0, 0}, as code that runs unlocked has it) is let through: then only the database's own
 /// transactions protect the data. Any bytes are a key; in the table, those that are not printable
-/// ASCII stand as `\xHH`.
+/// ASCII stand as `\xHH`, and a long key as its digest.
 ///
 /// Where a row has one writer's key, a column of its own is cheaper, and needs no other table:
 ///
@@ -58,7 +58,7 @@ inline void fence(pqxx::transaction_base& work, const std::string& key, const Fe
   if (!token) return;
   const std::string text = token.to_string();
   const pqxx::result done =
-      detail::exec_params(work, detail::fence_statement, detail::plain_text(key), text);
+      detail::exec_params(work, detail::fence_statement, detail::database_key(key), text);
   if (done.affected_rows() == 1) return;
   detail::refuse_late_writer(key, text);
 }

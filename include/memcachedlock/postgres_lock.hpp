@@ -148,6 +148,7 @@ class PostgresLock {
   }
 
   pqxx::result ask(const char* statement) {
+    detail::LockedConnections::prepare(connection_);
     pqxx::nontransaction work(connection_);
     return detail::exec_params(work, statement, key_);
   }

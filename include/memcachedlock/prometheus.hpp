@@ -1,5 +1,4 @@
-// Metrics of locks for Prometheus, by prometheus-cpp. Who does not include this header does not
-// need that library.
+// Metrics of locks for Prometheus. Only programs that include this header need prometheus-cpp.
 #pragma once
 
 #include "memcachedlock/detail/export.hpp"
@@ -21,6 +20,7 @@
 #include <string_view>
 #include <utility>
 
+#include "memcachedlock/detail/plain_text.hpp"
 #include "memcachedlock/observer.hpp"
 
 namespace memcachedlock {
@@ -44,13 +44,17 @@ namespace memcachedlock {
 ///  memcachedlock_reserved_total         |                | kept for their owner by a ZLock
 ///  memcachedlock_conflicts_total        |                | writes that the store refused
 ///  memcachedlock_retries_total          |                | callables that a ZLock ran again
-///  memcachedlock_unavailable_total      | server         | requests that memcached did not answer
+///  memcachedlock_misused_total          |                | unlock() of what was not held
+///  memcachedlock_unavailable_total      | server         | requests that memcached did not answer,
+///  or
+///                                       |                | not as a lock needs it
 ///  memcachedlock_restarts_total         | server         | restarts and flushes seen
 ///  memcachedlock_round_trip_seconds     | server         | requests that it answered
 ///
 /// The labels are `scope` (LockOptions::scope) and `lock` (lock, rlock, zlock) where nothing else
 /// is said. Never the key: there may be any number of them. Scopes beyond the first `most_scopes`
-/// are counted together, as "other".
+/// are counted together, as "other". In a scope that is not UTF-8, bytes that are not printable
+/// ASCII stand as `\xHH`.
 class PrometheusObserver : public Observer {
  public:
   /// Throws what prometheus-cpp throws where one of the names is taken by another kind of metric.
@@ -78,7 +82,7 @@ class PrometheusObserver : public Observer {
   /// Counts it.
   void on_event(const Event& event) override {
     if (event.kind == EventKind::restart_seen) {
-      restarts_.Add({{"server", std::string(event.server)}}).Increment();
+      restarts_.Add({{"server", detail::utf8_or_plain(std::string(event.server))}}).Increment();
       return;
     }
     Series& series = series_of(event);
@@ -121,7 +125,8 @@ class PrometheusObserver : public Observer {
         series.retries.Increment();
         break;
       case EventKind::unavailable:
-        unavailable_.Add({{"server", std::string(event.server)}}).Increment();
+        unavailable_.Add({{"server", detail::utf8_or_plain(std::string(event.server))}})
+            .Increment();
         break;
       case EventKind::misused:
         series.misused.Increment();
@@ -133,7 +138,7 @@ class PrometheusObserver : public Observer {
 
   /// Adds it to the server's histogram.
   void on_round_trip(std::string_view server, std::chrono::nanoseconds duration) override {
-    round_trips_.Add({{"server", std::string(server)}}, round_trip_buckets())
+    round_trips_.Add({{"server", detail::utf8_or_plain(std::string(server))}}, round_trip_buckets())
         .Observe(std::chrono::duration<double>(duration).count());
   }
 
@@ -194,7 +199,7 @@ class PrometheusObserver : public Observer {
       if (known != series_.end()) return *known->second;
     }
     const std::unique_lock lock(mutex_);
-    std::string scope = place.first;
+    std::string scope = detail::utf8_or_plain(place.first);  // others spoil all of a scrape
     if (!scopes_.contains(scope)) {
       if (scopes_.size() >= most_scopes_) {
         scope = "other";

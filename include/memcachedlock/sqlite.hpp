@@ -13,6 +13,7 @@
 #include <string>
 
 #include "memcachedlock/detail/fence.hpp"
+#include "memcachedlock/detail/plain_text.hpp"
 #include "memcachedlock/lease.hpp"
 #include "memcachedlock/transaction.hpp"
 
@@ -97,7 +98,8 @@ inline constexpr const char* sqlite_fence_table =
 /// Within a transaction, before its writes: lets nobody commit after a later holder of `key`. One
 /// statement, which takes the database's write lock. Throws LeaseLost when a later holder has
 /// written already; the transaction must then be aborted. A token of nobody ({0, 0}, as code that
-/// runs unlocked has it) is let through: then only the transactions protect the data.
+/// runs unlocked has it) is let through: then only the transactions protect the data. Any bytes are
+/// a key, as for fence() of postgres.hpp.
 inline void fence(sqlite3* database, const std::string& key, const FencingToken& token) {
   if (!token) return;
   const std::string text = token.to_string();
@@ -107,9 +109,9 @@ inline void fence(sqlite3* database, const std::string& key, const FencingToken&
   const std::unique_ptr<sqlite3_stmt, int (*)(sqlite3_stmt*)> owner(statement, sqlite3_finalize);
   const auto bind = [&](int place, const std::string& value) {
     check_sqlite(database, sqlite3_bind_text64(statement, place, value.data(), value.size(),
-                                               SQLITE_STATIC, SQLITE_UTF8));
+                                               SQLITE_TRANSIENT, SQLITE_UTF8));
   };
-  bind(1, key);
+  bind(1, detail::database_key(key));
   bind(2, text);
   check_sqlite(database, sqlite3_step(statement));
   if (sqlite3_changes(database) == 1) return;

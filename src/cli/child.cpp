@@ -29,6 +29,7 @@ bool is_passed_on(int signal) {
 }
 
 sigset_t mask_before;
+void (*pipe_before)(int) = SIG_DFL;
 
 [[noreturn]] void fail(const char* what) {
   throw std::system_error(errno, std::generic_category(), what);
@@ -60,6 +61,7 @@ struct Pipe {
   close(go.write);
   char byte = 0;
   if (read(go.read, &byte, 1) != 1) _exit(1);
+  std::signal(SIGPIPE, pipe_before);
   sigprocmask(SIG_SETMASK, &mask_before, nullptr);
   execvp(arguments[0], arguments);
   const int error = errno;
@@ -77,7 +79,8 @@ int Child::catch_signals() {
     if (is_passed_on(signal)) sigaddset(&set, signal);
   }
   sigprocmask(SIG_BLOCK, &set, &mask_before);
-  std::signal(SIGCHLD, SIG_DFL);  // an ignored one would tell us nothing
+  pipe_before = std::signal(SIGPIPE, SIG_IGN);  // ours alone; who reads our messages may be gone
+  std::signal(SIGCHLD, SIG_DFL);                // an ignored one would tell us nothing
   const int descriptor = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
   if (descriptor < 0) fail("signalfd");
   return descriptor;
@@ -91,7 +94,11 @@ bool Child::ends_a_process(int signal) {
 Sent Child::read_signal(int descriptor) {
   signalfd_siginfo info{};
   if (read(descriptor, &info, sizeof info) != sizeof info) return {};
-  return {static_cast<int>(info.ssi_signo), info.ssi_code == SI_KERNEL};
+  const int number = static_cast<int>(info.ssi_signo);
+  // Of its keys and its size. A hangup, say, the system tells only the first process.
+  const bool of_keys =
+      number == SIGINT || number == SIGQUIT || number == SIGTSTP || number == SIGWINCH;
+  return {number, of_keys && info.ssi_code == SI_KERNEL};
 }
 
 Child::Child(std::vector<std::string> command) : own_group_(!has_terminal()) {
@@ -104,7 +111,6 @@ Child::Child(std::vector<std::string> command) : own_group_(!has_terminal()) {
   pid_ = fork();
   if (pid_ < 0) fail("fork");
   if (pid_ == 0) become(arguments.data(), own_group_, go, failure.write);
-  std::signal(SIGPIPE, SIG_IGN);  // ours alone; who reads the other ends may be gone
   close(failure.write);
   close(go.read);
   if (own_group_) setpgid(pid_, pid_);  // whoever comes first
@@ -129,6 +135,7 @@ void Child::start_guard() {
     sigset_t all;
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, nullptr);
+    prctl(PR_SET_NAME, "lock-guard");  // not to be killed with us, by our name
     close(alive.write);
     char byte = 0;
     // The end of the pipe without a byte: we were killed.
@@ -153,8 +160,6 @@ void Child::wait_for_exec(int descriptor) {
 
 void Child::forward(Sent signal) const {
   if (own_group_ || !signal.by_terminal) kill(own_group_ ? -pid_ : pid_, signal.number);
-  // Not only when the command has stopped: a shell that just starts something (vfork) does so late.
-  if (signal.number == SIGTSTP) kill(getpid(), SIGSTOP);
 }
 
 void Child::send(int signal) const {

@@ -39,7 +39,7 @@ class Child {
 
   /// Whether exec() went wrong, and how (errno).
   [[nodiscard]] int trouble() const noexcept { return trouble_; }
-  /// What the terminal has sent to both is not sent again. With SIGTSTP we stop as well.
+  /// What the terminal has sent to both is not sent again.
   void forward(Sent signal) const;
   /// To all of it that can be reached, stopped or not.
   void send(int signal) const;

@@ -30,7 +30,7 @@ std::vector<Finding> judge(const Diagnosis& found) {
   const auto warn = [&](std::string text) {
     findings.push_back({Severity::warning, std::move(text)});
   };
-  if (!found.trouble.empty()) return {{Severity::error, found.trouble}};
+  if (!found.trouble.empty()) return {{Severity::error, printable(found.trouble)}};
   if (!found.compare_and_swap) {
     findings.push_back({Severity::error,
                         "compare-and-swap is off, so no lock can be acquired: start memcached "
@@ -99,11 +99,12 @@ std::string facts(const Diagnosis& found) {
       "  round trip p50 {}, p99 {}\n"
       "  compare-and-swap {}, memory full: {}, {} of {} used, {} items, {} evictions\n"
       "  connections {} of {}, login {}, clock {:+} s\n",
-      found.version, shown(found.uptime), found.used ? "used by locks" : "not used by locks yet",
-      shown(found.round_trip_p50), shown(found.round_trip_p99),
-      found.compare_and_swap ? "on" : "off", found.evicts ? "evicts" : "refuses (-M)",
-      shown_bytes(found.memory_used), shown_bytes(found.memory), found.items, found.evictions,
-      found.connections, found.most_connections, found.login ? "asked for (SASL)" : "none",
+      printable(found.version), shown(found.uptime),
+      found.used ? "used by locks" : "not used by locks yet", shown(found.round_trip_p50),
+      shown(found.round_trip_p99), found.compare_and_swap ? "on" : "off",
+      found.evicts ? "evicts" : "refuses (-M)", shown_bytes(found.memory_used),
+      shown_bytes(found.memory), found.items, found.evictions, found.connections,
+      found.most_connections, found.login ? "asked for (SASL)" : "none",
       found.clock_offset.count());
 }
 

@@ -69,10 +69,12 @@ int list(const CommonOptions& common, const ListOptions& options) {
     try {
       for (const LockStatus& lock : list_locks(client, server, left)) {
         if (!lock.item.starts_with(begin)) continue;
-        if (const auto name = name_of(lock, begin.substr(prefix.size()))) names += *name + '\n';
+        const auto name = name_of(lock, begin.substr(prefix.size()));
+        if (name) names += *name + '\n';
         rows.push_back(row(lock));
         if (several) rows.back().push_back(lock.server);
-        all.push_back(to_json(lock));
+        if (!options.names) all.push_back(to_json(lock));
+        if (options.names && name) all.push_back(*name);
       }
     } catch (const Unavailable& error) {
       // The others' locks are worth as much.
@@ -83,7 +85,7 @@ int list(const CommonOptions& common, const ListOptions& options) {
       result = std::max(result, status::setting);
     }
   }
-  if (options.names) {
+  if (options.names && !common.json) {
     print(names);
   } else if (common.json) {
     print(text(all) + '\n');
@@ -105,6 +107,9 @@ int break_lock(const CommonOptions& common, const std::string& key, bool yes) {
     std::string answer;
     if (!std::getline(std::cin, answer) || (answer != "y" && answer != "yes")) {
       warn("left as it was");
+      if (common.json) {
+        print(text(nlohmann::json{{"freed", false}, {"holder", to_json(*lock)}}) + '\n');
+      }
       return status::no;
     }
   }

@@ -4,6 +4,8 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <array>
+#include <cstddef>
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
@@ -58,6 +60,20 @@ void add_duration(CLI::App& app, const std::string& name, const std::string& tex
   app.add_option_function<std::string>(
          name, [set](const std::string& value) { set(parse_duration(value)); }, text)
       ->type_name("DURATION");
+}
+
+/// The first word that is no option, nor the value of one of those that all commands have.
+std::string subcommand(std::vector<std::string>::const_iterator begin,
+                       std::vector<std::string>::const_iterator end) {
+  constexpr std::array with_value{"--servers",       "--scope",  "--prefix", "--sasl-user",
+                                  "--password-file", "--colour", "--color",  "--request-timeout"};
+  for (auto at = begin; at != end; ++at) {
+    if (!at->starts_with('-')) return *at;
+    if (std::find(with_value.begin(), with_value.end(), *at) != with_value.end() && ++at == end) {
+      break;
+    }
+  }
+  return {};
 }
 
 CommandLine::CommandLine() {
@@ -171,10 +187,17 @@ void CommandLine::add_others() {
 
 void CommandLine::parse(std::vector<std::string> arguments) {
   const auto end = std::find(arguments.begin(), arguments.end(), "--");
-  const bool runs = std::find(arguments.begin(), end, "run") != end;
-  if (runs && end != arguments.end()) {
+  const bool runs = end != arguments.end() && subcommand(arguments.begin(), end) == "run";
+  if (runs) {
     run.command.assign(end + 1, arguments.end());
     arguments.erase(end, arguments.end());
+  }
+  // CLI11 would take what follows an empty value for the value.
+  for (std::size_t at = 0; at < arguments.size() && arguments[at] != "--"; ++at) {
+    std::string& word = arguments[at];
+    if (!word.starts_with("--") || word.find('=') != word.size() - 1) continue;
+    word.pop_back();
+    arguments.emplace(arguments.begin() + static_cast<std::ptrdiff_t>(at) + 1);
   }
   std::reverse(arguments.begin(), arguments.end());  // as CLI11 wants them
   app.parse(arguments);

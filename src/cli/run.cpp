@@ -106,16 +106,17 @@ bool wait_patiently(Lock& lock, const std::stop_token& stop) {
 
 /// Waits in a second thread, so that signals find this one. `signal` is what interrupted it.
 Had wait_for_lock(Lock& lock, const RunOptions& options, int signals, int& signal) {
-  if (lock.try_lock()) return Had::yes;
-  if (options.wait == milliseconds(0)) return Had::not_in_time;
-  const auto deadline = options.wait ? std::optional(Clock::now() + *options.wait) : std::nullopt;
+  const bool once = options.wait == milliseconds(0);
+  const auto deadline =
+      options.wait && !once ? std::optional(Clock::now() + *options.wait) : std::nullopt;
   const Bell done;
   std::exception_ptr trouble;
   bool held = false;
   std::stop_source stop;
   std::jthread waiter([&] {
     try {
-      held = wait_patiently(lock, stop.get_token());
+      held = lock.try_lock();
+      if (!held && !once) held = wait_patiently(lock, stop.get_token());
     } catch (...) {
       trouble = std::current_exception();
     }
@@ -136,11 +137,11 @@ Had wait_for_lock(Lock& lock, const RunOptions& options, int signals, int& signa
     if (outcome != Had::yes) stop.request_stop();
   }
   waiter.join();
-  if (trouble) std::rethrow_exception(trouble);
   if (outcome == Had::interrupted) {
     if (held) lock.unlock();
     return outcome;
   }
+  if (trouble) std::rethrow_exception(trouble);
   return held ? Had::yes : Had::not_in_time;
 }
 

@@ -67,10 +67,21 @@ std::string shown_bytes(std::uint64_t bytes) {
   return fmt::format("{:.{}f} {}", value, unit == 0 ? 0 : 1, units.at(unit));
 }
 
+std::string printable(std::string text) {
+  for (std::size_t at = 0; at < text.size(); ++at) {
+    const auto byte = static_cast<unsigned char>(text[at]);
+    // Also those of 8 bits that terminals obey, which UTF-8 writes after 0xc2.
+    const bool is_long =
+        byte == 0xc2 && at + 1 < text.size() && static_cast<unsigned char>(text[at + 1]) < 0xa0;
+    if (byte < 0x20 || byte == 0x7f || is_long) text[at] = byte == '\n' ? ' ' : '?';
+    if (is_long) text[++at] = '?';
+  }
+  return text;
+}
+
 std::string text_of(const std::exception& error) {
   constexpr std::string_view name = "memcachedlock: ";
-  std::string line = error.what();
-  std::replace(line.begin(), line.end(), '\n', ' ');
+  const std::string line = printable(error.what());
   return line.starts_with(name) ? line.substr(name.size()) : line;
 }
 

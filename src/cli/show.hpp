@@ -23,6 +23,9 @@ std::string shown(std::chrono::nanoseconds duration);
 /// "12.3 MiB"
 std::string shown_bytes(std::uint64_t bytes);
 
+/// Without what a terminal would obey, in one line: servers may say anything.
+std::string printable(std::string text);
+
 /// What an error says, in one line, without the library's name in front of it.
 std::string text_of(const std::exception& error);
 

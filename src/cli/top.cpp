@@ -125,6 +125,9 @@ class Screen {
   termios before_{};
 };
 
+// Keys and signals are looked at between two servers.
+constexpr milliseconds longest_listing{2'000};
+
 struct ServerView {
   std::string trouble;
   std::vector<LockStatus> locks;
@@ -143,18 +146,26 @@ class Observation {
       const auto before = view.traffic;
       view = {};
       try {
-        view.locks = list_locks(client_, server);
+        view.locks = list_locks(client_, server, longest_listing);
         view.traffic = traffic(client_, server);
         if (before && !has_restarted(*before, *view.traffic)) {
           view.rates = rates(*before, *view.traffic, now - looked_at_);
         }
       } catch (const Error& error) {
-        view.trouble = error.what();
+        view.trouble = text_of(error);
       }
       note(view);
     }
     looked_at_ = now;
     ++looks_;
+  }
+
+  /// Where nothing could be shown: a status to exit with.
+  [[nodiscard]] int status() const {
+    const bool all_down = std::all_of(views_.begin(), views_.end(), [](const auto& view) {
+      return !view.second.trouble.empty();
+    });
+    return all_down ? status::unavailable : status::fine;
   }
 
   [[nodiscard]] std::string text(bool colour) const {
@@ -305,7 +316,7 @@ int top(const CommonOptions& common, const TopOptions& options) {
           (common.json ? cli::text(observation.json(), true) : observation.text(common.colour)) +
           '\n');
     }
-    if (shown == options.count) return status::fine;
+    if (shown == options.count) return observation.status();
     const auto end = pause(signals, options.interval, live);
     if (end == SIGTSTP) {
       if (screen) {

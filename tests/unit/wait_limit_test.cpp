@@ -65,5 +65,19 @@ TEST(PlainText, KeepsWhatIsPlainAndTellsAllElseApart) {
   EXPECT_EQ(plain_text("\x7f\n"), "\\x7f\\x0a");
 }
 
+TEST(PlainText, KnowsUtf8) {
+  for (const char* const text : {"", "plain", "caf\xc3\xa9", "\xe2\x82\xac", "\xf0\x9f\x94\x92",
+                                 "\xed\x9f\xbf", "\xf4\x8f\xbf\xbf", "\xc2\x80"}) {
+    EXPECT_TRUE(is_utf8(text)) << text;
+    EXPECT_EQ(utf8_or_plain(text), text);
+  }
+  for (const char* const text : {"\xff", "caf\xe9", "\xc3", "\xc3(", "\xc1\xbf", "\xe0\x9f\xbf",
+                                 "\xf0\x8f\xbf\xbf", "\xed\xa0\x80", "\xf4\x90\x80\x80",
+                                 "\xf5\x80\x80\x80", "\x80", "\xe2\x82", "\xf0\x9f\x94"}) {
+    EXPECT_FALSE(is_utf8(text)) << plain_text(text);
+    EXPECT_EQ(utf8_or_plain(text), plain_text(text));
+  }
+}
+
 }  // namespace
 }  // namespace memcachedlock::detail

@@ -3,10 +3,8 @@
 
 #include "memcachedlock/detail/export.hpp"
 
-#include <version>
-#if defined(__cpp_impl_coroutine)
-#include <coroutine>
-#endif
+#include <type_traits>
+#include <utility>
 
 namespace memcachedlock::detail {
 
@@ -14,26 +12,37 @@ namespace memcachedlock::detail {
 template <class T>
 concept FutureLike = requires(T& result) {
   result.wait();
-  result.get();
+  std::move(result).get();
   result.valid();
 };
 
 template <class T>
-concept CoroutineLike = requires {
+concept HasPromise = requires {
   typename T::promise_type;
+};
+
+/// What co_await takes, and what may make that.
+template <class T>
+concept AwaitableLike = requires(T& result) {
+  result.await_ready();
 }
-|| requires(T& result) { result.await_ready(); }
+|| requires(T&& result) { std::move(result).await_ready(); }
 #if defined(__cpp_impl_coroutine)
-|| requires { typename std::coroutine_traits<T>::promise_type; }
 || requires(T& result) { result.operator co_await(); }
-|| requires(T& result) {
-  operator co_await(result);
+|| requires(T&& result) { std::move(result).operator co_await(); }
+|| requires(T& result) { operator co_await(result); }
+|| requires(T&& result) {
+  operator co_await(std::move(result));
 }
 #endif
 ;
 
-/// Whether a callable that returns it has only begun, or not even that.
 template <class T>
-concept NotDoneYet = FutureLike<T> || CoroutineLike<T>;
+concept NotDone = FutureLike<T> || HasPromise<T> || AwaitableLike<T>;
+
+/// Whether a callable that returns it has only begun, or not even that. Not by
+/// std::coroutine_traits: types that are done when they are returned may have one too.
+template <class T>
+concept NotDoneYet = NotDone<std::remove_cvref_t<T>>;
 
 }  // namespace memcachedlock::detail

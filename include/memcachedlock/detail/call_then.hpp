@@ -31,8 +31,8 @@ auto call_then(Call&& call, Finish&& finish) -> std::invoke_result_t<Call&> {
   if constexpr (std::is_void_v<Result>) {
     call();
     finish();
-  } else if constexpr (!std::is_reference_v<Result> && !std::is_move_constructible_v<Result>) {
-    // It is made where the caller wants it, and can't be kept here meanwhile.
+  } else if constexpr (!std::is_reference_v<Result> && !std::is_convertible_v<Result, Result>) {
+    // Not moved, or only by name: it is made where the caller wants it, and can't be kept here.
     const AtReturn end(finish);
     return call();
   } else {

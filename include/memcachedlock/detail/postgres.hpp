@@ -42,6 +42,17 @@ void stay_with_session([[maybe_unused]] Connection& connection, [[maybe_unused]]
 }
 #pragma GCC diagnostic pop
 
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+/// libpqxx 6 does not connect anew for a statement with parameters.
+template <class Connection>
+void connect_again([[maybe_unused]] Connection& connection) {
+  if constexpr (requires { connection.activate(); }) {
+    if (!connection.is_open()) connection.activate();
+  }
+}
+#pragma GCC diagnostic pop
+
 /// How many locks are on each connection of the process. One with any stays with its session; after
 /// the last it may be used again, also where the session has ended meanwhile. Thread safe.
 class LockedConnections {
@@ -49,6 +60,11 @@ class LockedConnections {
   static void add(pqxx::connection& connection) {
     const std::lock_guard lock(mutex);
     if (++counts[&connection] == 1) stay_with_session(connection, true);
+  }
+  /// Connects again where the session has ended, and no lock was in it.
+  static void prepare(pqxx::connection& connection) {
+    const std::lock_guard lock(mutex);
+    if (!counts.contains(&connection)) connect_again(connection);
   }
   /// `for_good`: it stays closed.
   static void remove(pqxx::connection& connection, bool for_good) noexcept {

@@ -28,10 +28,10 @@ _memcachedlock_keys() {
     if [[ $name == "$word"* || $quoted == "$word"* ]]; then COMPREPLY+=("$quoted"); fi
   done < <(command memcachedlock "${where[@]}" --request-timeout 200ms list --names --within 200ms \
     2>/dev/null)
-  # Where : parts words for readline, only what follows the last one is replaced.
-  if [[ $word == *:* && $COMP_WORDBREAKS == *:* ]]; then
-    COMPREPLY=("${COMPREPLY[@]#"${word%"${word##*:}"}"}")
-  fi
+  # Where : = or @ part words for readline, only what follows the last one is replaced.
+  part=${COMP_WORDS[COMP_CWORD]}
+  [[ $part == [:=@]* ]] && part=''
+  COMPREPLY=("${COMPREPLY[@]#"${word%"$part"}"}")
 }
 
 _memcachedlock() {

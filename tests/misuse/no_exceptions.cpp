@@ -1,0 +1,2 @@
+// flags: -std=c++20 -fno-exceptions
+#include <memcachedlock/memcachedlock.hpp>
