@@ -11,18 +11,16 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <memory>
 #include <new>
 #include <stdexcept>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "memcachedlock/memcachedlock.hpp"
 
 namespace {
-
-using namespace std::chrono_literals;
 
 constexpr int processes = 4;
 constexpr int writes_each = 40;
@@ -32,6 +30,15 @@ constexpr int objects = 2;
 struct ConflictError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
+
+/// Of this process, so that what others compute meanwhile does not count.
+double processor_ms() {
+  timespec time{};
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) * 1e3 + static_cast<double>(time.tv_nsec) / 1e6;
+}
+
+constexpr int computing_ms = 5;
 
 /// Counted by all processes together.
 struct Counters {
@@ -63,7 +70,8 @@ class Catalog {
   void increment(int id, Counters& counters) {
     const int version = number("SELECT version FROM objects WHERE id = " + std::to_string(id));
     const int count = number("SELECT count FROM objects WHERE id = " + std::to_string(id));
-    std::this_thread::sleep_for(5ms);  // the expensive calculation
+    for (const double begin = processor_ms(); processor_ms() - begin < computing_ms;) {
+    }  // the expensive calculation
     ++counters.computations;
     run("UPDATE objects SET version = " + std::to_string(version + 1) +
         ", count = " + std::to_string(count + 1) + " WHERE id = " + std::to_string(id) +
@@ -110,7 +118,13 @@ void write_all(int process, const Write& write) {
   }
 }
 
-bool run_side(const char* name, const std::string& file, bool locked) {
+struct Outcome {
+  bool kept = false;
+  int computations = 0;
+  double seconds = 0;
+};
+
+Outcome run_side(const char* name, const std::string& file, bool locked) {
   Catalog(file).create_objects();
   void* shared =
       mmap(nullptr, sizeof(Counters), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -152,8 +166,9 @@ bool run_side(const char* name, const std::string& file, bool locked) {
   std::printf("%-24s %8d %10d %20d %9.2f  %s\n", name, counters->commits.load(),
               counters->conflicts.load(), counters->computations - counters->commits, time.count(),
               kept ? "none" : "SOME");
+  const Outcome outcome{kept, counters->computations.load(), time.count()};
   munmap(shared, sizeof(Counters));
-  return kept;
+  return outcome;
 }
 
 }  // namespace
@@ -164,15 +179,20 @@ int main(int argc, char** argv) try {
     return 2;
   }
   const std::string directory = argv[1];
-  std::printf("%d processes, %d writes each to %d objects, 5 ms of computing a write\n\n",
-              processes, writes_each, objects);
+  std::printf("%d processes, %d writes each to %d objects, %d ms of computing a write\n\n",
+              processes, writes_each, objects, computing_ms);
   std::printf("%-24s %8s %10s %20s %9s  %s\n", "", "commits", "conflicts", "computations wasted",
               "seconds", "writes lost");
   std::fflush(stdout);  // before fork
-  const bool optimistic = run_side("optimistic alone", directory + "/optimistic.db", false);
+  const Outcome optimistic = run_side("optimistic alone", directory + "/optimistic.db", false);
   std::fflush(stdout);
-  const bool locked = run_side("with_zlock", directory + "/locked.db", true);
-  return optimistic && locked ? 0 : 1;
+  const Outcome locked = run_side("with_zlock", directory + "/locked.db", true);
+  std::printf(
+      "\nFor the same commits with_zlock computed %d times in place of %d, and took %.2f s in "
+      "place "
+      "of %.2f s.\n",
+      locked.computations, optimistic.computations, locked.seconds, optimistic.seconds);
+  return optimistic.kept && locked.kept ? 0 : 1;
 } catch (const std::exception& error) {
   std::fprintf(stderr, "quickstart: %s\n", error.what());
   return 1;

@@ -5,6 +5,7 @@
 #include <atomic>
 
 #include "memcachedlock/error.hpp"
+#include "process.hpp"
 #include "word.hpp"
 
 namespace memcachedlock {
@@ -12,7 +13,8 @@ namespace memcachedlock {
 namespace {
 
 std::uint64_t next_number() {
-  static std::atomic<std::uint64_t> number{0};
+  // Two copies of the library in a program must not give the same.
+  static std::atomic<std::uint64_t> number{detail::random_bits() >> 1U};
   return ++number;
 }
 

@@ -696,7 +696,9 @@ TEST_F(Cli, ListShowsWhatCanBeAsked) {
     EXPECT_NE(ended.errors.find(gone), std::string::npos) << ended.errors;
   }
   EXPECT_EQ(run({"list", "--names"}).output.find("^"), std::string::npos);
+  server.pause();  // one that runs may be done in the least time
   const Ended hurried = run({"list", "--within", "0"});
+  server.resume();
   EXPECT_NE(hurried.status, 0);
   EXPECT_TRUE(is_one_line(hurried.errors)) << hurried.errors;
 }

@@ -52,11 +52,11 @@ class Postgres : public testing::Test {
     return read(work, id);
   }
   static int read(pqxx::transaction_base& work, int id = 1) {
-    return work.exec1("SELECT value FROM counter WHERE id = " + std::to_string(id))[0].as<int>();
+    return work.exec("SELECT value FROM counter WHERE id = " + std::to_string(id))[0][0].as<int>();
   }
   static void write(pqxx::transaction_base& work, int value, int id = 1) {
-    work.exec0("UPDATE counter SET value = " + std::to_string(value) +
-               " WHERE id = " + std::to_string(id));
+    work.exec("UPDATE counter SET value = " + std::to_string(value) +
+              " WHERE id = " + std::to_string(id));
   }
   /// Another transaction is faster, between our read and our write.
   static void interfere(int id = 1) {
@@ -420,7 +420,7 @@ TEST_F(Postgres, TheDatabasesOwnLockExcludesOthers) {
   EXPECT_TRUE(second.try_lock_for(10s));
   {
     pqxx::nontransaction work(other);
-    EXPECT_EQ(work.exec1("SHOW lock_timeout")[0].as<std::string>(), "0");
+    EXPECT_EQ(work.exec("SHOW lock_timeout")[0][0].as<std::string>(), "0");
   }
   second.unlock();
   another.unlock();
@@ -442,8 +442,9 @@ TEST_F(Postgres, TheDatabasesOwnLockIsHadWhenItsHolderLetsGo) {
   pqxx::connection looker(database->address());
   EXPECT_TRUE(eventually([&] {
     pqxx::nontransaction work(looker);
-    return work.exec1(
-                   "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")[0]
+    return work.exec(
+                   "SELECT count(*) FROM pg_locks "
+                   "WHERE locktype = 'advisory' AND NOT granted")[0][0]
                .as<int>() == 1;
   }));
   EXPECT_FALSE(had);

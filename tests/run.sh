@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# run.sh [--coverage]: installs what is needed (as root, on Debian 12), builds everything and runs
+# run.sh [--coverage]: installs what is needed (as root, on Debian 12 or 13), builds everything and runs
 # all tests: with g++, with clang++ and its thread-safety analysis, and under the address,
 # undefined-behaviour and thread sanitizers; then clang-tidy, the model, the fuzzers and a short
 # torture. --coverage: only the tests, and which lines they reach; at least 95 % must be.
@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 source tests/need.sh
 
 # shellcheck disable=SC2086  # words
-need $build_packages $test_packages clang libclang-rt-14-dev clang-tidy spin gcovr
+need $build_packages $test_packages clang libclang-rt-dev clang-tidy spin gcovr
 
 build_and_test() {
   local preset

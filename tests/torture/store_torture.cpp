@@ -116,8 +116,8 @@ void update(Store& store, std::mt19937& random, std::size_t writer, int note) {
 class InPostgres final : public Store {
  public:
   explicit InPostgres(pqxx::transaction_base& work) : work_(work) {}
-  void run(const std::string& sql) override { work_.exec0(sql); }
-  int number(const std::string& sql) override { return work_.exec1(sql)[0].as<int>(); }
+  void run(const std::string& sql) override { work_.exec(sql); }
+  int number(const std::string& sql) override { return work_.exec(sql)[0][0].as<int>(); }
 
  private:
   pqxx::transaction_base& work_;
