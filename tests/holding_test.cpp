@@ -30,6 +30,7 @@ std::atomic<bool> no_memory{false};
 
 }  // namespace
 
+#if !defined(SANITIZED)  // they have their own
 // NOLINTBEGIN(*-avoid-malloc)
 [[gnu::noinline]] void* operator new(std::size_t size) {
   void* memory = no_memory ? nullptr : std::malloc(size);
@@ -39,6 +40,7 @@ std::atomic<bool> no_memory{false};
 [[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
 [[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 // NOLINTEND(*-avoid-malloc)
+#endif
 
 namespace {
 

@@ -501,9 +501,9 @@ TEST_F(Postgres, TheLastLockOnAConnectionLetsItGo) {
   for (int i = 0; i < 3; ++i) EXPECT_FALSE(writes());
   EXPECT_EQ(value(), 0);
   first.reset();
-  if constexpr (requires { connection.inhibit_reactivation(true); }) {
-    EXPECT_TRUE(writes() || writes());  // the first may find that the session has ended
-  }
+#if PQXX_VERSION_MAJOR < 7                        // which connects again by itself
+  EXPECT_TRUE(writes() || writes() || writes());  // the first may find that the session has ended
+#endif
 }
 
 TEST_F(Postgres, LimitsOfAnyLengthAndKeysOfAnyBytes) {
