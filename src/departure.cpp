@@ -95,7 +95,7 @@ class Removals final : public Keeper::Task {
                            Clock::time_point end) {
     std::vector<Key> keys;
     std::unordered_map<std::string_view, std::size_t> places;
-    Place last = first;
+    auto last = first;
     for (; last != all.end(); ++last) {
       const Key& key = last->spec->key;
       if (places.contains(key.item())) continue;
@@ -104,7 +104,7 @@ class Removals final : public Keeper::Task {
       keys.push_back(key);
     }
     const std::vector<View> views = server.read_all(keys, limit);
-    for (Place at = first; at != last; ++at) {
+    for (auto at = first; at != last; ++at) {
       if (at != first && is_over(end)) return at;
       remove(server, *at, views[places.at(at->spec->key.item())]);
     }

@@ -70,7 +70,8 @@ BasicLock::BasicLock(const MemcachedClient& client, std::string_view key, LockOp
 BasicLock::~BasicLock() { leave_for_good(); }
 
 BasicLock::BasicLock(BasicLock&& other) noexcept
-    : spec_(other.spec_), hold_(std::exchange(other.hold_, {})) {}
+    : spec_(other.spec_),  // NOLINT(performance-move-constructor-init): the other can be used again
+      hold_(std::exchange(other.hold_, {})) {}
 
 BasicLock& BasicLock::operator=(BasicLock&& other) noexcept {
   if (this == &other) return *this;

@@ -22,7 +22,7 @@ using std::chrono::milliseconds;
 // ask something themselves.
 constexpr std::size_t background_connections = 4;
 
-constexpr std::time_t latest_ttl = 30 * 24 * 3'600;  // beyond it memcached takes an absolute time
+constexpr std::time_t latest_ttl = 2'592'000;  // beyond it memcached takes an absolute time
 
 }  // namespace
 
