@@ -250,7 +250,7 @@ void Record::grant(std::chrono::milliseconds grace) {
   reserved = false;
   lease = grace;
   fence = {};
-  owner = "-";
+  owner.assign(1, '-');  // g++ 12 warns of an assignment of the text
   members.assign(1, waiters.front());
   std::erase(waiters, members.front());  // it may have come twice, by a request that was repeated
   since = written = std::chrono::milliseconds(0);

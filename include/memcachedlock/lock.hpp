@@ -131,25 +131,26 @@ class MEMCACHEDLOCK_EXPORT BasicLock {
   /// Nothing: without limit.
   using Limit = std::optional<std::chrono::nanoseconds>;
   bool acquire(Limit limit, const std::stop_token& stop);
-  bool is_unprotected();
-  OwnerId owner_of(detail::WayToWait way);
-  [[noreturn]] void cancel(Wait& wait) const;
-  bool attempt(Wait& wait, Attempt how);
-  bool ask(Wait& wait, Attempt how);
-  bool reenter(Wait& wait);
-  [[nodiscard]] bool somebody_waits(const Wait& wait) const;
-  void line_up(Wait& wait);
-  void tell_contended(Wait& wait) const;
-  void tell_end(Wait& wait, EventKind kind, std::string_view detail = {}) const;
-  void go_unprotected(Wait& wait, const char* why);
-  [[nodiscard]] bool reenters() const noexcept;
-  void take(std::shared_ptr<detail::Tenure> tenure, const Wait& wait);
-  Release leave(std::optional<std::chrono::milliseconds> reservation);
-  std::shared_ptr<detail::Tenure> leave_level(bool keep, Release& outcome);
-  void leave_for_good() noexcept;
-  void require_held() const;
-  [[nodiscard]] bool is_inherited() const noexcept;
-  void clear() noexcept;
+  MEMCACHEDLOCK_HIDDEN bool is_unprotected();
+  MEMCACHEDLOCK_HIDDEN OwnerId owner_of(detail::WayToWait way);
+  [[noreturn]] MEMCACHEDLOCK_HIDDEN void cancel(Wait& wait) const;
+  MEMCACHEDLOCK_HIDDEN bool attempt(Wait& wait, Attempt how);
+  MEMCACHEDLOCK_HIDDEN bool ask(Wait& wait, Attempt how);
+  MEMCACHEDLOCK_HIDDEN bool reenter(Wait& wait);
+  [[nodiscard]] MEMCACHEDLOCK_HIDDEN bool somebody_waits(const Wait& wait) const;
+  MEMCACHEDLOCK_HIDDEN void line_up(Wait& wait);
+  MEMCACHEDLOCK_HIDDEN void tell_contended(Wait& wait) const;
+  MEMCACHEDLOCK_HIDDEN void tell_end(Wait& wait, EventKind kind,
+                                     std::string_view detail = {}) const;
+  MEMCACHEDLOCK_HIDDEN void go_unprotected(Wait& wait, const char* why);
+  [[nodiscard]] MEMCACHEDLOCK_HIDDEN bool reenters() const noexcept;
+  MEMCACHEDLOCK_HIDDEN void take(std::shared_ptr<detail::Tenure> tenure, const Wait& wait);
+  MEMCACHEDLOCK_HIDDEN Release leave(std::optional<std::chrono::milliseconds> reservation);
+  MEMCACHEDLOCK_HIDDEN std::shared_ptr<detail::Tenure> leave_level(bool keep, Release& outcome);
+  MEMCACHEDLOCK_HIDDEN void leave_for_good() noexcept;
+  MEMCACHEDLOCK_HIDDEN void require_held() const;
+  [[nodiscard]] MEMCACHEDLOCK_HIDDEN bool is_inherited() const noexcept;
+  MEMCACHEDLOCK_HIDDEN void clear() noexcept;
 
   std::shared_ptr<const detail::LockSpec> spec_;
   Hold hold_;

@@ -33,7 +33,7 @@ class MEMCACHEDLOCK_EXPORT AsyncOperation {
   void abandon() noexcept;
 
  protected:
-  class Task;
+  class MEMCACHEDLOCK_HIDDEN Task;
   explicit AsyncOperation(std::shared_ptr<Task> task);
   ~AsyncOperation();
 
@@ -53,7 +53,7 @@ class MEMCACHEDLOCK_EXPORT AsyncAcquire : public AsyncOperation {
   ~AsyncAcquire();
 
  private:
-  class AcquireTask;
+  class MEMCACHEDLOCK_HIDDEN AcquireTask;
 };
 
 /// release().
@@ -66,7 +66,7 @@ class MEMCACHEDLOCK_EXPORT AsyncRelease : public AsyncOperation {
   ~AsyncRelease();
 
  private:
-  class ReleaseTask;
+  class MEMCACHEDLOCK_HIDDEN ReleaseTask;
 };
 
 }  // namespace memcachedlock::detail

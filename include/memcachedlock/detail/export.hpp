@@ -15,3 +15,5 @@
 #endif
 
 #define MEMCACHEDLOCK_EXPORT __attribute__((visibility("default")))
+// A member of what is exported that only the library itself calls.
+#define MEMCACHEDLOCK_HIDDEN __attribute__((visibility("hidden")))
