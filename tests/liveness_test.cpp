@@ -221,7 +221,8 @@ TEST_F(Liveness, NothingIsDoneForWhatWasNeverSent) {
   server.start();
   const long before = server.counted({"cmd_get"});
   std::this_thread::sleep_for(300ms);  // the first pauses of a removal are far shorter
-  EXPECT_LE(server.counted({"cmd_get"}), before + 4);  // of the one that was sent, when it died
+  // But for the one that was under way when it died; looked for with ever longer pauses.
+  EXPECT_LE(server.counted({"cmd_get"}), before + 40);
 }
 
 TEST_F(Liveness, WhatMayHaveLandedIsRemovedTogether) {

@@ -242,7 +242,8 @@ class Locked {
         "memcachedlock: the callable returns a coroutine, an awaitable or a future, whose "
         "work would be done when the lock is released; take the lock inside it, by "
         "co_await async_lock() of memcachedlock/asio.hpp");
-    if constexpr (detail::KeyFunction<KeyFn, Args...>) {
+    if constexpr (detail::KeyFunction<KeyFn, Args...> &&
+                  !detail::NotDoneYet<typename detail::ResultOf<G&, Args...>::type>) {
       // Before anything is moved from the arguments.
       const std::optional<std::string> key = detail::key_of(key_fn_, args...);
       if (!key) return detail::call(callable, Lease(), std::forward<Args>(args)...);
