@@ -39,9 +39,20 @@ class Removals final : public Keeper::Task {
     return true;
   }
 
+  /// What others would wait for, as far as the time allows.
+  void on_stop() override {
+    constexpr milliseconds longest_end{300};
+    (void)remove_for(longest_end, longest_end);
+  }
+
+  /// Renewals of the same server come between.
   std::optional<Keeper::Times> on_time(milliseconds limit) override {
-    // Renewals of the same server come between.
-    const auto end = Clock::now() + std::min(limit, longest_turn);
+    return remove_for(limit, std::min(limit, longest_turn));
+  }
+
+ private:
+  std::optional<Keeper::Times> remove_for(milliseconds limit, milliseconds turn) {
+    const auto end = Clock::now() + turn;
     std::list<Entry> open;
     {
       const MutexLock lock(mutex_);
@@ -75,7 +86,6 @@ class Removals final : public Keeper::Task {
     return Keeper::Times{next, next + spec_timeout()};
   }
 
- private:
   struct Entry {
     SharedSpec spec;
     std::string token;
@@ -111,7 +121,7 @@ class Removals final : public Keeper::Task {
     return last;
   }
 
-  static bool is_over(Clock::time_point end) { return Keeper::is_ending() || Clock::now() >= end; }
+  static bool is_over(Clock::time_point end) { return Clock::now() >= end; }
 
   static void remove(Server& server, Entry& entry, const View& view) {
     const Key& key = entry.spec->key;

@@ -18,9 +18,10 @@ void EpochWatch::set(const Known& next) {
   now_.store(other, std::memory_order_release);
 }
 
-bool EpochWatch::is_current(std::string_view item, milliseconds lease) const {
+bool EpochWatch::is_current(std::string_view item, milliseconds lease, std::uint64_t start) const {
   const MutexLock lock(mutex_);
-  return item == item_ && lease <= known().longest_lease;
+  // A server may keep its memory over a restart (memcached -e).
+  return item == item_ && lease <= known().longest_lease && start == known().start;
 }
 
 std::optional<Epoch> EpochWatch::wanted(const std::optional<Epoch>& found, std::uint64_t cas,

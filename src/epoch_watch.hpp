@@ -37,8 +37,10 @@ class EpochWatch {
   /// ClientOptions::restart_window.
   EpochWatch(const EpochWatch* parent, std::chrono::milliseconds least);
 
-  /// Whether an epoch item is the one that was seen last, and serves for a lease of this length.
-  [[nodiscard]] bool is_current(std::string_view item, std::chrono::milliseconds lease) const;
+  /// Whether an epoch item is the one that was seen last, in the same start of the server, and
+  /// serves for a lease of this length.
+  [[nodiscard]] bool is_current(std::string_view item, std::chrono::milliseconds lease,
+                                std::uint64_t start) const;
   /// How the item is to be where it is missing, or not as it must be; nothing where it is well.
   /// `cas` is the item's, `start` ClockReading::start_number(), `time` that of the server's clock,
   /// at the latest.

@@ -147,6 +147,7 @@ void BasicLock::cancel(Wait& wait) const {
 /// ask(), and what becomes of its errors.
 bool BasicLock::attempt(Wait& wait, Attempt how) {
   const bool proceeds = spec_->options.on_unavailable == OnUnavailable::proceed;
+  const auto began = Clock::now();
   const auto in_vain = [&](const Error& error) {
     tell_end(wait, EventKind::given_up,
              dynamic_cast<const LeaseLost*>(&error) != nullptr ? "lost" : "unavailable");
@@ -154,7 +155,9 @@ bool BasicLock::attempt(Wait& wait, Attempt how) {
   const auto not_answered = [&](const Error& error, bool is_setting) {
     notify(EventKind::unavailable, 0, {}, error.what());
     if (wait.asked && wait.place) wait.place->fail({is_setting, error.what(), error.server()});
-    if (wait.asked && wait.way == Wait::Way::background) {
+    // Of other keys too, where it took its time: not what is wrong with this one.
+    const bool took_long = Clock::now() - began >= spec_->backend->options().operation_timeout / 2;
+    if (wait.asked && took_long && !is_setting && wait.way == Wait::Way::background) {
       spec_->server.note_failure({is_setting, error.what(), error.server()});
     }
     if (!proceeds) in_vain(error);
@@ -184,13 +187,13 @@ bool BasicLock::attempt(Wait& wait, Attempt how) {
 
 /// One request, or what came from another thread.
 bool BasicLock::ask(Wait& wait, Attempt how) {
+  if ((!wait.place || wait.owner_moves) && reenter(wait)) return true;
   if (const auto* failure = std::get_if<detail::SharedFailure>(&how.woken)) {
     const std::string& key = spec_->key.text();
     const std::string what = failure->what.substr(failure->what.find(": ") + 2);
     if (failure->is_setting) throw ServerError(what, key, failure->server);
     throw Unavailable(what, key, failure->server);
   }
-  if ((!wait.place || wait.owner_moves) && reenter(wait)) return true;
   if (!wait.place && wait.lines_up && somebody_waits(wait)) {
     line_up(wait);
     if (!wait.place->may_ask()) {

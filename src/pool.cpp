@@ -54,6 +54,12 @@ class Pool::Watch final : public Keeper::Task, public std::enable_shared_from_th
     return Keeper::Times{next_look_, next_look_};
   }
 
+  /// Whoever asks from now on must schedule it again.
+  void on_stop() override {
+    const MutexLock lock(mutex_);
+    next_look_ = Clock::time_point::max();
+  }
+
  private:
   struct Request {
     Connection* connection;

@@ -263,7 +263,8 @@ Admission Server::prepare(const Key& key, milliseconds lease, RestartGuard guard
 /// Asks without a mutex: others may come meanwhile, and so may an observer that asks itself.
 Admission Server::admit(const Key& key, const View& view, milliseconds lease, RestartGuard guard) {
   EpochWatch& epochs = this->epochs();
-  if (view.epoch && epochs.is_current(view.epoch->value, lease)) return decide(key, guard);
+  if (view.epoch && epochs.is_current(view.epoch->value, lease, view.start))
+    return decide(key, guard);
 
   std::optional<Item> item = view.epoch;
   std::uint64_t start = view.start;

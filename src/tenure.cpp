@@ -119,6 +119,12 @@ bool Tenure::extend(milliseconds lease) {
     if (extended) lease_.store(lease);
   }
   if (state_.load() == State::lost) announce_loss();
+  if (extended && spec_->options.renew) {
+    try {
+      start_renewal();                    // where it had given up
+    } catch (const std::system_error&) {  // then it ends when this lease does, and is reported
+    }
+  }
   if (extended) notify(EventKind::extended);
   return extended;
 }
@@ -212,6 +218,7 @@ bool Tenure::release_in_background() {
       (void)std::exchange(tenure_, nullptr)->release();
       return std::nullopt;
     }
+    void on_stop() override { (void)on_time({}); }
 
    private:
     std::shared_ptr<Tenure> tenure_;
@@ -465,7 +472,10 @@ std::optional<Keeper::Times> Tenure::begin_renewal(Clock::time_point now, std::s
                                                    std::vector<Renewal>& renewals) {
   if (generation_ != process_generation()) return std::nullopt;
   if (is_reserved()) return lapse();
-  if (now >= watch_until()) return std::nullopt;  // the watch gives it up
+  if (now >= watch_until()) {  // the watch gives it up, unless it is extended before
+    renewing_.store(false);
+    return std::nullopt;
+  }
   if (!mutex_.try_lock()) return Keeper::Times{now + milliseconds(5), watch_until()};
   std::optional<Keeper::Times> again;
   if (state_.load() == State::held && renewing_.load()) {

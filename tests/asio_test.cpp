@@ -489,6 +489,81 @@ TEST_F(Asio, ADestructorOnALoopHandsItsReleaseOver) {
   EXPECT_TRUE(mcl::Lock(client, "key").try_lock_for(20s));
 }
 
+// What is wrong with one key is that key's alone; what has been entered is entered without a
+// request.
+TEST_F(Asio, OneKeysErrorIsNoOthers) {
+  struct Conflict {};
+  server.ask("set memcachedlock:bad 0 0 5\r\nhello");
+  mcl::Lock bad(client, "bad");
+  mcl::ZLock<Conflict> good(client, "good");
+  int ended = 0;
+  mcl::async_lock(executor(), bad, [&](const std::exception_ptr& trouble) {
+    EXPECT_TRUE(trouble);
+    ++ended;
+  });
+  mcl::async_lock(executor(), good, [&](const std::exception_ptr& trouble) {
+    EXPECT_FALSE(trouble);
+    ++ended;
+  });
+  loop.run();
+  EXPECT_EQ(ended, 2);
+  EXPECT_TRUE(good.owns_lock());
+
+  const mcl::MemcachedClient hasty(server.address(), {.operation_timeout = 300ms});
+  const mcl::LockOptions owner{.owner = mcl::OwnerId::unique()};
+  mcl::RLock outer(hasty, "key", owner);
+  outer.lock();
+  mcl::RLock inner(hasty, "key", owner);
+  mcl::Lock other(hasty, "other");
+  server.pause();
+  loop.restart();
+  mcl::async_lock(executor(), other,
+                  [](const std::exception_ptr& trouble) { EXPECT_TRUE(trouble); });
+  mcl::async_lock(executor(), inner,
+                  [](const std::exception_ptr& trouble) { EXPECT_FALSE(trouble); });
+  loop.run();
+  EXPECT_TRUE(inner.owns_lock());
+  server.resume();
+}
+
+// Fault: the process ends by exit() right after coroutines have dropped their locks, and while one
+// waits in the queue. Promise: nobody has to wait for the ends of leases.
+TEST_F(Asio, WhatWasDroppedBeforeExitIsFree) {
+  mcl::Lock holder(client, "held");
+  holder.lock();
+  EXPECT_TRUE(ended_well(in_child([&]() -> bool {
+    const auto mine = std::make_shared<Recorder>();
+    const mcl::MemcachedClient own(server.address(), {.observer = mine});
+    {
+      asio::io_context short_lived;
+      for (int i = 0; i < 10; ++i) {
+        asio::co_spawn(
+            short_lived,
+            [&own, i]() -> asio::awaitable<void> {
+              mcl::Lock lock(own, "k" + std::to_string(i));
+              co_await mcl::async_lock(co_await asio::this_coro::executor, lock,
+                                       asio::use_awaitable);
+              throw std::runtime_error("out of here");
+            },
+            [](const std::exception_ptr&) {});
+      }
+      mcl::Lock waiting(own, "held", {.fair = true});
+      mcl::async_lock(short_lived.get_executor(), waiting, [](const std::exception_ptr&) {});
+      (void)eventually([&] {
+        short_lived.poll();
+        return mine->count(mcl::EventKind::acquired) == 10 &&
+               server.get("memcachedlock:held").find('?') != std::string::npos;
+      });
+      short_lived.poll();
+    }
+    std::exit(0);
+  })));
+  for (int i = 0; i < 10; ++i) {
+    EXPECT_TRUE(mcl::Lock(client, "k" + std::to_string(i)).try_lock()) << i;
+  }
+  EXPECT_EQ(server.get("memcachedlock:held").find('?'), std::string::npos);
+}
+
 /// What can't be moved is copied.
 struct Kept {
   const std::shared_ptr<int> own;

@@ -95,6 +95,18 @@ void LocalServer::stop() {
   pid_ = -1;
 }
 
+bool LocalServer::restart_with_memory() {
+  kill(pid_, SIGUSR1);
+  waitpid(pid_, nullptr, 0);
+  pid_ = -1;
+  try {
+    start();
+    return true;
+  } catch (const std::runtime_error&) {
+    return false;
+  }
+}
+
 void LocalServer::pause() {
   kill(pid_, SIGSTOP);
   waitpid(pid_, nullptr, WUNTRACED);

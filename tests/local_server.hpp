@@ -27,8 +27,10 @@ class LocalServer {
   [[nodiscard]] std::string address() const;
   [[nodiscard]] int port() const { return port_; }
 
-  void stop();    ///< SIGKILL: leases and connections are gone
-  void start();   ///< at the same address
+  void stop();   ///< SIGKILL: leases and connections are gone
+  void start();  ///< at the same address
+  /// By SIGUSR1, for one with `-e`; false where it did not start again.
+  bool restart_with_memory();
   void pause();   ///< SIGSTOP: connections stay, nothing is answered
   void resume();  ///< SIGCONT
 

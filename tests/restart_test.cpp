@@ -17,6 +17,7 @@
 #include "memcachedlock/memcachedlock.hpp"
 #include "recorder.hpp"
 #include "reserved_port.hpp"
+#include "temporary_directory.hpp"
 
 namespace mcl = memcachedlock;
 using namespace std::chrono_literals;
@@ -275,6 +276,20 @@ TEST_F(Restart, AnOlderServerAtTheSameAddressOpensNoGuard) {
   for (const auto guard : {mcl::RestartGuard::known, mcl::RestartGuard::strict}) {
     EXPECT_FALSE(mcl::Lock(known, "key", with_guard(guard)).try_lock());
   }
+}
+
+// Fault: the server is restarted, but keeps its memory (-e). Promise: its clients lock as before.
+TEST_F(Restart, AServerThatKeepsItsMemoryServesThoseWhoKnewIt) {
+  const TemporaryDirectory directory;
+  LocalServer warm({"-e", directory.path() + "/memory", "-m", "64"});
+  const mcl::MemcachedClient known(warm.address(), {.restart_window = 0ms});
+  mcl::Lock lock(known, "key", {.timeout = 1s});
+  lock.lock();
+  lock.unlock();
+  if (!warm.restart_with_memory()) GTEST_SKIP() << "this memcached can't keep its memory here";
+  EXPECT_TRUE(lock.try_lock_for(20s));
+  mcl::RLock named(known, "team", {.timeout = 1s, .owner = mcl::OwnerId::named("team")});
+  EXPECT_TRUE(named.try_lock_for(20s));
 }
 
 // Fault: the epoch item is lost, by itself or with all others, while a named owner is inside.

@@ -134,9 +134,10 @@ TEST_F(EpochWatches, WhatWasReadBeforeWhatIsKnownIsNoRestart) {
 TEST_F(EpochWatches, ALongerLeaseIsWrittenBeforeItIsUsed) {
   const Epoch epoch{1, first_start, 2s};
   see(epoch, 0ms);
-  EXPECT_TRUE(watch.is_current(epoch.encode(), 2s));
-  EXPECT_FALSE(watch.is_current(epoch.encode(), 2'001ms));
-  EXPECT_FALSE(watch.is_current("other", 2s));
+  EXPECT_TRUE(watch.is_current(epoch.encode(), 2s, first_start));
+  EXPECT_FALSE(watch.is_current(epoch.encode(), 2'001ms, first_start));
+  EXPECT_FALSE(watch.is_current(epoch.encode(), 2s, second_start));  // restarted with its memory
+  EXPECT_FALSE(watch.is_current("other", 2s, first_start));
   EXPECT_FALSE(wanted(epoch, 1, 2s, first_start));
   const auto longer = wanted(epoch, 1, 3s, first_start);
   ASSERT_TRUE(longer);
