@@ -101,7 +101,7 @@ std::optional<Member> parse_member(std::string_view word) {
   if (slash != std::string_view::npos) {
     std::string_view number_text = word.substr(0, slash);
     const auto number = next_number(number_text);
-    if (!number || *number > latest_second) return {};
+    if (!number || *number == 0 || *number > latest_second) return {};
     member.end = static_cast<std::int64_t>(*number);
     word.remove_prefix(slash + 1);
   }

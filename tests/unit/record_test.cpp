@@ -71,6 +71,7 @@ TEST(Record, RefusesWhatItNeverWrites) {
                                  "mcl1 held 1 s 0 - t@p ~1:1 ~1:1",
                                  "mcl1 held 1 s 0 - t@p ~3600000001:1",
                                  "mcl1 held 1 s 0 - /t@p",
+                                 "mcl1 held 1 s 0 - 0/t@p",
                                  "mcl1 held 1 s 0 - x/t@p",
                                  "mcl1 held 1 s 0 - -1/t@p",
                                  "mcl1 held 1 s 0 - 1/",
