@@ -94,9 +94,8 @@ View Candidate::add() {
   queued_ = false;
   sent_ = own_record({}, token_);
   const LockOptions& options = spec_->options;
-  return spec_->server.add_and_read(spec_->key, *sent_,
-                                    {token_, options.timeout, lifetime(*sent_, options.fair)},
-                                    may_have_landed_);
+  return spec_->server.add_and_read(
+      spec_->key, *sent_, lease_term(token_, *sent_, options, options.timeout), may_have_landed_);
 }
 
 View Candidate::enter_queue() {
@@ -108,7 +107,7 @@ View Candidate::write(Record record, const Cas& cas) {
   sent_ = std::move(record);
   const LockOptions& options = spec_->options;
   return spec_->server.cas_and_read(spec_->key, *sent_,
-                                    {token_, options.timeout, lifetime(*sent_, options.fair)}, cas,
+                                    lease_term(token_, *sent_, options, options.timeout), cas,
                                     may_have_landed_);
 }
 
@@ -232,13 +231,7 @@ Candidate::Attempt Candidate::judge(View view, Clock::time_point started) {
   for (int tries = 0; tries < most_patient_tries; ++tries) {
     if (generation_ != process_generation()) become_another();
     if (!view.lock) {  // freed between our two commands, or the server keeps nothing
-      if (added++ == most_tries) {
-        throw ServerError(
-            fmt::format(
-                "{} does not keep what it is given: is its memory full (-M)? Give it more (-m)",
-                server.name()),
-            key.text(), server.name());
-      }
+      if (added++ == most_tries) server.raise_full(key);
       started = Clock::now();
       view = add();
       continue;

@@ -167,6 +167,11 @@ milliseconds lifetime(const Record& record, bool fair) {
   return fair || !record.waiters.empty() ? 2 * record.lease + grace : record.lease;
 }
 
+Term lease_term(std::string_view token, const Record& record, const LockOptions& options,
+                milliseconds lease) {
+  return {token, lease, lifetime(record, options.fair)};
+}
+
 TakenOut take_out(Server& server, const Key& key, const std::string& token, Record record, Cas cas,
                   Belief belief) {
   const Cas before = cas;

@@ -5,10 +5,12 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "lock_spec.hpp"
 #include "memcachedlock/lease.hpp"
 #include "record.hpp"
+#include "server.hpp"
 
 namespace memcachedlock::detail {
 
@@ -18,6 +20,10 @@ constexpr std::chrono::milliseconds grace{2'000};
 /// How long the item of a record must live: as long as the lease; longer where there is a queue to
 /// keep, in which somebody will take out a holder whose lease has run out.
 std::chrono::milliseconds lifetime(const Record& record, bool fair);
+
+/// Of a record by which the holder with this token begins a lease.
+Term lease_term(std::string_view token, const Record& record, const LockOptions& options,
+                std::chrono::milliseconds lease);
 
 /// How often a record is read again that others change at the same time.
 constexpr int most_tries = 64;

@@ -107,6 +107,9 @@ class Server {
   /// Whether the server keeps the epoch that was known before `time`, by what came back now.
   bool is_since(const View& view, Clock::time_point time);
 
+  /// For who finds that what was just stored is not there.
+  [[noreturn]] void raise_full(const Key& key) const;
+
  private:
   template <class Request>
   auto ask(std::string_view key, std::chrono::milliseconds limit, Request&& request);
@@ -119,7 +122,6 @@ class Server {
   /// Puts the end of the lease into the record. The expiry of its item.
   std::time_t date(Connection& connection, Record& record, const Term& term);
   [[noreturn]] void raise(const Failure& failure, std::string_view key);
-  [[noreturn]] void raise_full(const Key& key) const;
   Admission decide(const Key& key, RestartGuard guard);
 
   const ServerAddress address_;

@@ -82,7 +82,7 @@ std::optional<Tenure::Write> Tenure::accept(const Record& next, Clock::time_poin
 }
 
 Term Tenure::term(const Record& next, milliseconds lease) const {
-  return {token_, lease, lifetime(next, spec_->options.fair)};
+  return lease_term(token_, next, spec_->options, lease);
 }
 
 /// Our record anew, with a full lifetime. Reads what is there when others have written too.
@@ -160,7 +160,7 @@ bool Tenure::hand_over(LocalQueue::Claim& next) {
     bool stored = false;
     try {
       handed.view = spec_->server.cas_and_read(
-          spec_->key, record, {handed.token, options.timeout, lifetime(record, options.fair)}, cas_,
+          spec_->key, record, lease_term(handed.token, record, options, options.timeout), cas_,
           stored);
     } catch (const Error&) {
       if (stored) take_out_later(candidate.spec(), handed.token);

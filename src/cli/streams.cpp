@@ -18,15 +18,21 @@ void open_standard_streams() noexcept {
   }
 }
 
-void print(std::string_view text) {
-  if (std::fwrite(text.data(), 1, text.size(), stdout) == text.size()) return;
+namespace {
+
+[[noreturn]] void refuse_output() {
   throw OutputError(fmt::format("standard output: {}", std::generic_category().message(errno)));
+}
+
+}  // namespace
+
+void print(std::string_view text) {
+  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size()) refuse_output();
 }
 
 void print_now(std::string_view text) {
   print(text);
-  if (std::fflush(stdout) == 0) return;
-  throw OutputError(fmt::format("standard output: {}", std::generic_category().message(errno)));
+  if (std::fflush(stdout) != 0) refuse_output();
 }
 
 void ask(std::string_view text) noexcept { (void)!write(STDERR_FILENO, text.data(), text.size()); }
