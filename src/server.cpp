@@ -51,10 +51,12 @@ void Server::raise(const Failure& failure, std::string_view key) {
                                   name_, failure.what(), concerned),
                       std::string(key), name_);
   }
-  throw Unavailable(fmt::format("{} is unavailable: {}; check that memcached runs there, that "
-                                "the network lets it through, and whether it asks for a login{}",
-                                name_, failure.what(), concerned),
-                    std::string(key), name_);
+  // Who waits for more of what it does not understand is as silent as one that is down.
+  throw Unavailable(
+      fmt::format("{} is unavailable: {}; check that memcached runs there, that the network lets "
+                  "it through, and whether it asks for a login or speaks another protocol (-B){}",
+                  name_, failure.what(), concerned),
+      std::string(key), name_);
 }
 
 void Server::raise_full(const Key& key) const {

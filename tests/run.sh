@@ -1,54 +1,64 @@
 #!/usr/bin/env bash
-# run.sh [--coverage]: installs what is needed (as root, on Debian 12 or 13), builds everything and runs
-# all tests: with g++, with clang++ and its thread-safety analysis, and under the address,
-# undefined-behaviour and thread sanitizers; then clang-tidy, the model, the fuzzers and a short
-# torture. --coverage: only the tests, and which lines they reach; at least 95 % must be.
+# run.sh [--all | --coverage]: installs what is needed (as root, on Debian 12 or 13), builds
+# everything with g++ and runs all tests.
+# --all: also with clang++ under the thread, address and undefined-behaviour sanitizers and with its
+# thread-safety analysis; clang-tidy, the models, the fuzzers, torture, other machines (by qemu) and
+# Debian 13.
+# --coverage: only the tests, and which lines they reach; at least 95 % must be.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source tests/need.sh
+all=(clang libclang-rt-dev clang-tidy spin qemu-user g++-aarch64-linux-gnu g++-i686-linux-gnu)
 
-# shellcheck disable=SC2086  # words
-need $build_packages $test_packages clang libclang-rt-dev clang-tidy spin gcovr
-
-build_and_test() {
-  local preset
-  for preset in "$@"; do
-    echo "== $preset"
-    cmake --preset "$preset" >/dev/null
-    cmake --build --preset "$preset"
-    ctest --preset "$preset"
-  done
+# stage NAME COMMAND...: runs it; its seconds are told at the end, whatever that is.
+told=$(mktemp)
+trap 'echo; cat "$told"; rm -f "$told"' EXIT
+stage() {
+  local name=$1 begin=$SECONDS
+  shift
+  echo "== $name"
+  "$@" || { echo "$name FAILED after $((SECONDS - begin)) s" >>"$told"; exit 1; }
+  echo "$name $((SECONDS - begin)) s" >>"$told"
 }
 
-if [ "${1:-}" = --coverage ]; then
-  build_and_test coverage
-  gcovr --root . --filter 'include/' --filter 'src/' --object-directory build/coverage \
-    --exclude-throw-branches --fail-under-line 95 build/coverage
-  exit
-fi
+build() { cmake --preset "$1" >/dev/null && cmake --build --preset "$1"; }
+build_and_test() {
+  stage "$1: build" build "$1"
+  stage "$1: tests" ctest --preset "$1"
+}
 
-build_and_test release clang asan tsan
+# Of our own sources only; the compile commands are clang's.
+tidy() {
+  run-clang-tidy -quiet -p build/tsan "$PWD/src/" >build/clang-tidy.log 2>&1 ||
+    { grep -E 'error|warning' build/clang-tidy.log; return 1; }
+}
 
-echo "== clang-tidy"
-cmake --preset clang -DCMAKE_EXPORT_COMPILE_COMMANDS=ON >/dev/null
-if ! run-clang-tidy -quiet -p build/clang "$PWD/src/" >build/clang-tidy.log 2>&1; then
-  grep -E 'error|warning' build/clang-tidy.log
-  exit 1
-fi
-
-echo "== model"
-tests/model/run.sh
-
-echo "== fuzzing"
-tests/fuzz/run.sh 6
-
-echo "== torture"
-tests/torture.sh 40
-tests/store_torture.sh 20
-
-echo "== summary of faults tried"
-for faults in 'FaultAtEveryByte' 'Faults\.' Leaks ProcessFaults 'Restart\.' Eviction IdleConnections \
-  HostNames 'Queue\.' Hostile Credentials Sasl BadServers WallClock; do
-  printf '%-20s %s\n' "${faults%\\.}" \
-    "$(ctest --test-dir build/release -N -R "^$faults" | sed -n 's/^Total Tests: //p') tests"
-done
+# shellcheck disable=SC2086  # words
+case ${1:-} in
+  "")
+    stage packages need $build_packages $test_packages
+    build_and_test release
+    ;;
+  --all)
+    stage packages need $build_packages $test_packages "${all[@]}"
+    for preset in release tsan asan; do build_and_test "$preset"; done
+    stage clang-tidy tidy
+    stage models tests/model/run.sh
+    stage fuzzers tests/fuzz/run.sh 6
+    stage torture tests/torture.sh 40
+    stage "torture of stores" tests/store_torture.sh 20
+    stage arm64 tests/cross_test.sh arm64
+    stage i386 tests/cross_test.sh i386
+    stage "Debian 13" tests/debian_13_test.sh
+    ;;
+  --coverage)
+    stage packages need $build_packages $test_packages gcovr
+    build_and_test coverage
+    stage coverage gcovr --root . --filter 'include/' --filter 'src/' \
+      --object-directory build/coverage --exclude-throw-branches --fail-under-line 95 build/coverage
+    ;;
+  *)
+    sed -n '2,7s/^# //p' "$0" >&2
+    exit 2
+    ;;
+esac

@@ -101,6 +101,12 @@ TEST(WrongServers, SpeakTls) {
   expect_told<mcl::ServerError>(server.address(), "TLS");
 }
 
+// It waits for the rest of what it takes for a binary request.
+TEST(WrongServers, SpeakOnlyTheBinaryProtocol) {
+  const LocalServer server({"-B", "binary"});
+  expect_told<mcl::Unavailable>(server.address(), "another protocol (-B)");
+}
+
 TEST(WrongServers, AreARedis) {
   const int port = reserve_port();
   const Listener redis(port, {"redis-server", "--port", std::to_string(port), "--bind", "127.0.0.1",
