@@ -67,7 +67,7 @@ TEST_F(ProcessFaults, AKilledHolderKeepsTheLockNoLongerThanItsLease) {
   held.wait();
   kill(child, SIGKILL);
   waitpid(child, nullptr, 0);
-  EXPECT_LE(ttl("memcachedlock:key"), 2 + 15);  // src/server_clock.hpp
+  EXPECT_LE(ttl("memcachedlock:key"), 2 + 15);  // src/server/server_clock.hpp
   mcl::Lock next(client(), "key");
   next.lock();
   EXPECT_EQ(next.release(), mcl::Release::released);

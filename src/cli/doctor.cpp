@@ -8,11 +8,11 @@
 #include <string>
 #include <vector>
 
-#include "commands.hpp"
-#include "exit_status.hpp"
+#include "cli/commands.hpp"
+#include "cli/exit_status.hpp"
+#include "cli/show.hpp"
+#include "cli/streams.hpp"
 #include "memcachedlock/diagnosis.hpp"
-#include "show.hpp"
-#include "streams.hpp"
 
 namespace memcachedlock::cli {
 

@@ -12,12 +12,12 @@
 #include <optional>
 #include <string>
 
-#include "commands.hpp"
-#include "exit_status.hpp"
+#include "cli/commands.hpp"
+#include "cli/exit_status.hpp"
+#include "cli/show.hpp"
+#include "cli/streams.hpp"
 #include "memcachedlock/error.hpp"
 #include "memcachedlock/key.hpp"
-#include "show.hpp"
-#include "streams.hpp"
 
 namespace memcachedlock::cli {
 

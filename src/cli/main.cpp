@@ -16,14 +16,14 @@
 #include <system_error>
 #include <vector>
 
-#include "commands.hpp"
-#include "exit_status.hpp"
+#include "cli/commands.hpp"
+#include "cli/exit_status.hpp"
+#include "cli/options.hpp"
+#include "cli/run.hpp"
+#include "cli/show.hpp"
+#include "cli/streams.hpp"
 #include "memcachedlock/error.hpp"
 #include "memcachedlock/version.hpp"
-#include "options.hpp"
-#include "run.hpp"
-#include "show.hpp"
-#include "streams.hpp"
 
 namespace {
 

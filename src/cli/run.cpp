@@ -1,4 +1,4 @@
-#include "run.hpp"
+#include "cli/run.hpp"
 
 #include <fmt/format.h>
 #include <poll.h>
@@ -20,12 +20,12 @@
 #include <thread>
 #include <utility>
 
-#include "child.hpp"
-#include "exit_status.hpp"
+#include "cli/child.hpp"
+#include "cli/exit_status.hpp"
+#include "cli/show.hpp"
+#include "cli/streams.hpp"
 #include "memcachedlock/error.hpp"
 #include "memcachedlock/lock.hpp"
-#include "show.hpp"
-#include "streams.hpp"
 
 namespace memcachedlock::cli {
 

@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "cli/options.hpp"
 #include "memcachedlock/options.hpp"
-#include "options.hpp"
 
 namespace memcachedlock::cli {
 

@@ -1,4 +1,4 @@
-#include "show.hpp"
+#include "cli/show.hpp"
 
 #include <fmt/format.h>
 

@@ -8,8 +8,8 @@
 #include <string_view>
 #include <vector>
 
+#include "cli/options.hpp"
 #include "memcachedlock/inspect.hpp"
-#include "options.hpp"
 
 namespace memcachedlock::cli {
 

@@ -24,5 +24,6 @@ struct NamedSide {
 };
 
 /// What there is: memcachedlock and pollers of memcached at `memcached`, and the peers whose
-/// addresses are in the environment: REDIS_SOCKET, a path; POSTGRES, a connection string; ETCD, a URL.
+/// addresses are in the environment: REDIS_SOCKET, a path; POSTGRES, a connection string; ETCD, a
+/// URL.
 std::vector<NamedSide> all_sides(const std::string& memcached);

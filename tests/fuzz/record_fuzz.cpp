@@ -4,7 +4,7 @@
 #include <cstdlib>
 #include <string_view>
 
-#include "record.hpp"
+#include "wire/record.hpp"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace memcachedlock::detail;

@@ -1,2 +1,4 @@
 #include <memcachedlock/zlock.hpp>
-memcachedlock::ZLock<>* lock(memcachedlock::MemcachedClient c) { return new memcachedlock::ZLock<>(c, "k"); }
+memcachedlock::ZLock<>* lock(memcachedlock::MemcachedClient c) {
+  return new memcachedlock::ZLock<>(c, "k");
+}

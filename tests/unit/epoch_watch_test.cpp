@@ -1,5 +1,5 @@
 // Who waits after a server has lost its memory, and which numbers tokens get.
-#include "epoch_watch.hpp"
+#include "server/epoch_watch.hpp"
 
 #include <gtest/gtest.h>
 

@@ -1,5 +1,5 @@
 // The values of lock and epoch items: what is written is read again, and nothing else is.
-#include "record.hpp"
+#include "wire/record.hpp"
 
 #include <gtest/gtest.h>
 

@@ -1,5 +1,5 @@
 // What is known of a server's clock: an expiry that is never early, an end that has surely passed.
-#include "server_clock.hpp"
+#include "server/server_clock.hpp"
 
 #include <gtest/gtest.h>
 

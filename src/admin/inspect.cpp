@@ -1,0 +1,155 @@
+#include "memcachedlock/inspect.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <span>
+#include <utility>
+
+#include "admin/key_listing.hpp"
+#include "lock/departure.hpp"
+#include "memcachedlock/error.hpp"
+#include "server/backend.hpp"
+#include "wire/record.hpp"
+
+namespace memcachedlock {
+
+namespace {
+
+using std::chrono::milliseconds;
+
+/// Anybody may have written a record, and terminals obey control bytes.
+std::string printable(std::string_view text) {
+  std::string result(text);
+  std::replace_if(
+      result.begin(), result.end(), [](char c) { return c < ' ' || c > '~'; }, '?');
+  return result;
+}
+
+/// Takes a number off the end of "host:pid:thread".
+int last_number(std::string_view& text) {
+  const auto colon = text.rfind(':');
+  int number = 0;
+  if (colon == std::string_view::npos) return number;
+  std::from_chars(text.data() + colon + 1, text.data() + text.size(), number);
+  text = text.substr(0, colon);
+  return number;
+}
+
+Participant participant(std::string_view member) {
+  Participant result;
+  const auto at = member.find('@');
+  result.token = member.substr(0, at);
+  if (at == std::string_view::npos) return result;
+  std::string_view place = member.substr(at + 1);
+  result.thread = last_number(place);
+  result.pid = last_number(place);
+  result.host = printable(place);
+  return result;
+}
+
+std::vector<Participant> participants(const std::vector<detail::Member>& members) {
+  std::vector<Participant> result;
+  result.reserve(members.size());
+  for (const detail::Member& member : members) result.push_back(participant(member.word));
+  return result;
+}
+
+/// Nothing when there is no record.
+std::optional<LockStatus> status_of(const detail::Server& server, const Key& key,
+                                    const detail::View& view) {
+  const auto record = detail::record_in(view.lock);
+  if (!record) return std::nullopt;
+  LockStatus status;
+  status.key = key.text();
+  status.item = key.item();
+  status.server = server.name();
+  status.reserved = record->reserved;
+  if (record->owner.starts_with("n:")) {
+    status.owner = printable(std::string_view(record->owner).substr(2));
+  }
+  status.holders = participants(record->members);
+  status.waiters = participants(record->waiters);
+  status.timeout = record->lease;
+  status.usual_hold = record->hold.usual;
+  if (record->since.count() != 0) {
+    const auto now =
+        std::chrono::floor<milliseconds>(std::chrono::system_clock::now().time_since_epoch());
+    status.held_for = std::max(now - record->since, milliseconds(0));
+    status.lease_left =
+        std::clamp(record->written + record->lease - now, milliseconds(0), record->lease);
+  }
+  const auto epoch = view.epoch ? detail::Epoch::parse(view.epoch->value) : std::nullopt;
+  if (record->fence) {
+    status.token = record->fence;
+  } else if (epoch && record->waiters.empty()) {
+    status.token = {epoch->number, view.lock->cas.id};
+  }
+  return status;
+}
+
+}  // namespace
+
+std::optional<LockStatus> inspect(const MemcachedClient& client, std::string_view text,
+                                  std::string_view scope) {
+  detail::Backend& backend = detail::Backend::of(client);
+  const Key key(client.options().prefix, scope, text);
+  detail::Server& server = backend.server_of(key);
+  const detail::View view = server.read(key);
+  auto status = status_of(server, key, view);
+  if (view.lock && !status) detail::reject_item(key, server);
+  if (status) status->key = text;  // not shortened
+  return status;
+}
+
+std::vector<LockStatus> list_locks(const MemcachedClient& client, const ServerAddress& address,
+                                   milliseconds limit) {
+  detail::Backend& backend = detail::Backend::of(client);
+  const std::string& prefix = client.options().prefix;
+  std::vector<Key> keys;
+  for (const std::string& item : detail::list_items(address, client.options(), prefix, limit)) {
+    auto key = Key::from_item(prefix, item);
+    // The others were left by clients with another list of servers.
+    if (key && backend.server_of(*key).address() == address) keys.push_back(*std::move(key));
+  }
+  std::vector<LockStatus> locks;
+  constexpr std::size_t most = detail::Connection::most_keys - 1;  // and the epoch
+  for (std::span<const Key> left(keys); !left.empty();) {
+    const auto part = left.first(std::min(most, left.size()));
+    detail::Server& server = backend.server_of(part.front());
+    const auto views = server.read_all(part);
+    for (std::size_t at = 0; at < part.size(); ++at) {
+      auto status = status_of(server, part[at], views[at]);
+      if (status) locks.push_back(*std::move(status));
+    }
+    left = left.subspan(part.size());
+  }
+  std::sort(locks.begin(), locks.end(),
+            [](const LockStatus& one, const LockStatus& other) { return one.key < other.key; });
+  return locks;
+}
+
+Broken break_lock(const MemcachedClient& client, const LockStatus& status) {
+  detail::Backend& backend = detail::Backend::of(client);
+  const auto key = Key::from_item(client.options().prefix, status.item);
+  if (!key) {
+    throw InvalidKey(
+        fmt::format("\"{}\" is no lock of this client: it has another prefix", status.item),
+        status.key, status.server);
+  }
+  detail::Server& server = backend.server_of(*key);
+  Broken outcome = Broken::changed;
+  for (const Participant& holder : status.holders) {
+    auto view = server.read_lock(*key);
+    const auto record = detail::record_in(view.lock);
+    if (!record || !record->has(holder.token)) continue;
+    if (detail::take_out(server, *key, holder.token, *record, view.lock->cas).outcome ==
+        Release::released) {
+      outcome = Broken::freed;
+    }
+  }
+  return outcome;
+}
+
+}  // namespace memcachedlock

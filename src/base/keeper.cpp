@@ -1,0 +1,192 @@
+#include "base/keeper.hpp"
+
+#include <algorithm>
+#include <cstdlib>
+#include <iterator>
+#include <map>
+
+#include "base/process.hpp"
+#include "base/signal_mask.hpp"
+
+namespace memcachedlock::detail {
+
+namespace {
+
+thread_local const Keeper* current = nullptr;
+
+struct Keepers {
+  struct OfServer {
+    Keeper renewing;
+    Keeper acquiring;
+  };
+  OfServer& of(const std::string& server) {
+    const MutexLock lock(mutex);
+    return by_server[server];
+  }
+  void stop_all() {
+    std::vector<OfServer*> all;
+    {
+      const MutexLock lock(mutex);
+      for (auto& entry : by_server) all.push_back(&entry.second);
+    }
+    for (OfServer* one : all) one->acquiring.stop(true);
+    for (OfServer* one : all) one->renewing.stop(true);
+    telling.stop(true);
+    // The last, as it may have to cut off requests of the others; and of static objects that are
+    // destroyed after this, for which it is started again.
+    prompt.stop(false);
+  }
+
+  Mutex mutex;
+  std::map<std::string, OfServer> by_server MCL_GUARDED_BY(mutex);  // its nodes stay where they are
+  Keeper telling;
+  Keeper prompt;
+};
+
+Keepers& keepers() {
+  // Never destroyed: locks of static storage may be released after every destructor of ours.
+  static auto& all = *new PerProcess<Keepers>;
+  static const bool registered = std::atexit([] {
+                                   if (Keepers* mine = all.find()) mine->stop_all();
+                                 }) == 0;
+  (void)registered;
+  return all.get();
+}
+
+constexpr std::chrono::milliseconds shortest_limit{5};
+constexpr std::chrono::hours longest_limit{1};
+
+// Longer than a request takes, before which the thread was prepared.
+constexpr std::chrono::seconds longest_idle{10};
+
+}  // namespace
+
+Keeper& Keeper::renewing(const std::string& server) { return keepers().of(server).renewing; }
+Keeper& Keeper::acquiring(const std::string& server) { return keepers().of(server).acquiring; }
+Keeper& Keeper::prompt() { return keepers().prompt; }
+Keeper& Keeper::telling() { return keepers().telling; }
+bool Keeper::is_background() noexcept { return current != nullptr; }
+bool Keeper::is_ending() noexcept { return current != nullptr && current->stopping_.load(); }
+
+void Keeper::prepare() {
+  const MutexLock lock(mutex_);
+  start();
+}
+
+void Keeper::start() {
+  wanted_ = Clock::now();
+  if (thread_.joinable() || stopping_) return;
+  const SignalMask none;  // inherited: signals are for the program's own threads
+  thread_ = std::thread([this] { run(); });
+}
+
+bool Keeper::schedule(const std::shared_ptr<Task>& task, Times times) {
+  bool first = false;
+  {
+    const MutexLock lock(mutex_);
+    if (stopping_) return false;
+    start();
+    if (task->times_) {
+      times.due = std::min(times.due, task->times_->due);
+      times.latest = std::min(times.latest, task->times_->latest);
+      remove(task);
+    }
+    task->times_ = times;
+    latest_.insert(times.latest);
+    const auto place = tasks_.emplace(times.due, task).first;
+    first = place == tasks_.begin();
+  }
+  if (first) changed_.notify_one();
+  return true;
+}
+
+void Keeper::remove(const std::shared_ptr<Task>& task) {
+  tasks_.erase({task->times_->due, task});
+  latest_.erase(latest_.find(task->times_->latest));
+  task->times_.reset();
+}
+
+Keeper::Batch Keeper::take_due(Clock::time_point now) {
+  Batch batch{tasks_.begin()->second};
+  const void* const group = batch.front()->group();
+  for (auto at = std::next(tasks_.begin());
+       group != nullptr && at != tasks_.end() && at->first <= now && batch.size() < largest_batch;
+       ++at) {
+    if (at->second->group() == group) batch.push_back(at->second);
+  }
+  for (const auto& task : batch) remove(task);
+  return batch;
+}
+
+std::vector<std::optional<Keeper::Times>> Keeper::Task::on_time_together(
+    const Batch& batch, std::chrono::milliseconds limit) {
+  std::vector<std::optional<Times>> again;
+  for (const auto& task : batch) again.push_back(task->on_time(limit));
+  return again;
+}
+
+void Keeper::cancel(const std::shared_ptr<Task>& task) {
+  const MutexLock lock(mutex_);
+  if (task->times_) remove(task);
+}
+
+void Keeper::stop(bool for_good) {
+  std::thread thread;
+  {
+    const MutexLock lock(mutex_);
+    stopping_ = true;
+    thread.swap(thread_);
+  }
+  changed_.notify_one();
+  if (thread.joinable()) {
+    if (thread.get_id() == std::this_thread::get_id()) {
+      thread.detach();  // a task of it has called exit()
+    } else {
+      thread.join();
+    }
+  }
+  if (!for_good) stopping_ = false;
+}
+
+void Keeper::run() {
+  current = this;
+  mutex_.lock();
+  while (!stopping_) {
+    if (tasks_.empty()) {
+      const auto until = wanted_ + longest_idle;
+      if (Clock::now() < until) {
+        changed_.wait_until(mutex_, until);
+        continue;
+      }
+      thread_.detach();
+      break;
+    }
+    const auto now = Clock::now();
+    if (const auto due = tasks_.begin()->first; due > now) {
+      // Holding no task: it may be cancelled meanwhile.
+      changed_.wait_until(mutex_, std::min<Clock::time_point>(due, now + longest_nap));
+      continue;
+    }
+    Batch batch = take_due(now);
+    const auto next = latest_.empty() ? now + longest_limit : *latest_.begin();
+    const auto limit = std::chrono::ceil<std::chrono::milliseconds>(next - now);
+    mutex_.unlock();
+    const auto again = batch.front()->on_time_together(
+        batch, std::clamp<std::chrono::milliseconds>(limit, shortest_limit, longest_limit));
+    for (std::size_t at = 0; at < batch.size(); ++at) {
+      if (again[at]) schedule(batch[at], *again[at]);
+    }
+    batch.clear();  // what goes with it may wait for the network
+    mutex_.lock();
+  }
+  // What goes with them may use this.
+  const auto left = std::exchange(tasks_, {});
+  for (const auto& entry : left) entry.second->times_.reset();
+  latest_.clear();
+  const bool ending = stopping_;
+  mutex_.unlock();
+  if (!ending) return;
+  for (const auto& entry : left) entry.second->on_stop();
+}
+
+}  // namespace memcachedlock::detail

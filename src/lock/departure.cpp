@@ -1,0 +1,238 @@
+#include "lock/departure.hpp"
+
+#include <algorithm>
+#include <list>
+#include <optional>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "base/keeper.hpp"
+#include "base/process.hpp"
+#include "memcachedlock/error.hpp"
+#include "waiting/local_queue.hpp"
+#include "waiting/pace.hpp"
+
+namespace memcachedlock::detail {
+
+namespace {
+
+using std::chrono::milliseconds;
+
+/// What is to be removed from one server. Kept by the background thread while there is any.
+class Removals final : public Keeper::Task {
+ public:
+  static constexpr milliseconds first_pause{25};
+  static constexpr milliseconds longest_turn{20};
+
+  /// False when this one has ended: the caller makes another.
+  bool add(const SharedSpec& spec, const std::string& token, Arrival arrival) {
+    const auto now = Clock::now();
+    const MutexLock lock(mutex_);
+    if (ended_) return false;
+    constexpr std::size_t most = 10'000;
+    if (entries_.size() >= most) entries_.pop_front();
+    entries_.push_back({spec, token, arrival,
+                        now + 2 * spec->options.timeout + grace + ServerClock::longest_rounding +
+                            spec->backend->options().operation_timeout});
+    pause_ = first_pause;
+    return true;
+  }
+
+  /// What others would wait for, as far as the time allows.
+  void on_stop() override {
+    constexpr milliseconds longest_end{300};
+    (void)remove_for(longest_end, longest_end);
+  }
+
+  /// Renewals of the same server come between.
+  std::optional<Keeper::Times> on_time(milliseconds limit) override {
+    return remove_for(limit, std::min(limit, longest_turn));
+  }
+
+ private:
+  std::optional<Keeper::Times> remove_for(milliseconds limit, milliseconds turn) {
+    const auto end = Clock::now() + turn;
+    std::list<Entry> open;
+    {
+      const MutexLock lock(mutex_);
+      open.swap(entries_);
+    }
+    if (open.empty()) return std::nullopt;
+    Server& server = open.front().spec->server;  // all are of one
+    const SharedSpec alive = open.front().spec;
+    bool unfinished = false;
+    try {
+      if (Clock::now() >= server.resting_until()) {
+        auto at = open.begin();
+        do {
+          at = remove_some(server, open, at, limit, end);
+        } while (at != open.end() && !is_over(end));
+        unfinished = at != open.end();
+        open.splice(open.end(), open, open.begin(), at);  // the others first, the next time
+      }
+    } catch (const Error&) {
+      for (Entry& entry : open) entry.unanswered = true;
+      server.rest(Clock::now() + rest_time);
+    }
+    const MutexLock lock(mutex_);
+    const auto now = Clock::now();
+    open.remove_if([&](const Entry& entry) { return entry.done || now >= entry.until; });
+    entries_.splice(entries_.begin(), open);
+    ended_ = entries_.empty();
+    if (ended_) return std::nullopt;
+    const auto next = unfinished ? now : now + pause_;
+    if (!unfinished) pause_ = std::min(pause_ * 2, milliseconds(1'000));
+    return Keeper::Times{next, next + spec_timeout()};
+  }
+
+  struct Entry {
+    SharedSpec spec;
+    std::string token;
+    Arrival arrival;
+    Clock::time_point until;
+    bool done = false;
+    bool unanswered = false;
+  };
+  using Place = std::list<Entry>::iterator;
+
+  [[nodiscard]] milliseconds spec_timeout() const MCL_REQUIRES(mutex_) {
+    return entries_.front().spec->options.timeout;
+  }
+
+  /// Those from `first` on whose keys fit into one request. The first that is left.
+  static Place remove_some(Server& server, std::list<Entry>& all, Place first, milliseconds limit,
+                           Clock::time_point end) {
+    std::vector<Key> keys;
+    std::unordered_map<std::string_view, std::size_t> places;
+    auto last = first;
+    for (; last != all.end(); ++last) {
+      const Key& key = last->spec->key;
+      if (places.contains(key.item())) continue;
+      if (keys.size() + 1 == Connection::most_keys) break;
+      places.emplace(key.item(), keys.size());
+      keys.push_back(key);
+    }
+    const std::vector<View> views = server.read_all(keys, limit);
+    for (auto at = first; at != last; ++at) {
+      if (at != first && is_over(end)) return at;
+      remove(server, *at, views[places.at(at->spec->key.item())]);
+    }
+    return last;
+  }
+
+  static bool is_over(Clock::time_point end) { return Clock::now() >= end; }
+
+  static void remove(Server& server, Entry& entry, const View& view) {
+    const Key& key = entry.spec->key;
+    const auto outcome = take_out(server, key, entry.token, view);
+    entry.done = outcome == Release::released || (!outcome && entry.arrival == Arrival::certain);
+    // To whom it looked like a holder of this process, who would wake him. An earlier try that was
+    // not answered may have done it.
+    if (entry.done || std::exchange(entry.unanswered, false)) LocalQueue::wake(server, key);
+  }
+
+  Mutex mutex_;
+  std::list<Entry> entries_ MCL_GUARDED_BY(mutex_);
+  milliseconds pause_ MCL_GUARDED_BY(mutex_) = first_pause;
+  bool ended_ MCL_GUARDED_BY(mutex_) = false;
+};
+
+/// The removals that are under way, by server. Those of one client's server are kept apart from
+/// another's, as its connections are.
+struct AllRemovals {
+  Mutex mutex;
+  std::unordered_map<const Server*, std::weak_ptr<Removals>> by_server MCL_GUARDED_BY(mutex);
+
+  static AllRemovals& instance() {
+    static auto& all = *new PerProcess<AllRemovals>;  // locks may outlive static storage
+    return all.get();
+  }
+  std::shared_ptr<Removals> add(const SharedSpec& spec, const std::string& token, Arrival arrival) {
+    const MutexLock lock(mutex);
+    std::erase_if(by_server, [](const auto& entry) { return entry.second.expired(); });
+    std::weak_ptr<Removals>& known = by_server[&spec->server];
+    auto removals = known.lock();
+    if (removals && removals->add(spec, token, arrival)) return removals;
+    removals = std::make_shared<Removals>();
+    known = removals;
+    removals->add(spec, token, arrival);
+    return removals;
+  }
+};
+
+}  // namespace
+
+milliseconds lifetime(const Record& record, bool fair) {
+  return fair || !record.waiters.empty() ? 2 * record.lease + grace : record.lease;
+}
+
+Term lease_term(std::string_view token, const Record& record, const LockOptions& options,
+                milliseconds lease) {
+  return {token, lease, lifetime(record, options.fair)};
+}
+
+TakenOut take_out(Server& server, const Key& key, const std::string& token, Record record, Cas cas,
+                  Belief belief) {
+  const Cas before = cas;
+  bool maybe_done = false;
+  bool others_wrote = false;
+  for (int tries = 0; tries < most_patient_tries; ++tries) {
+    if (tries != 0 || belief == Belief::likely_outdated) {
+      const View view = maybe_done ? server.read(key) : server.read_lock(key);
+      auto found = record_in(view.lock);
+      if (!found || !found->includes(token)) {
+        // Nobody takes a holder out within its lease, so where the server has kept its memory an
+        // unanswered request of ours has done it.
+        const bool done = maybe_done && server.is_since(view, before.asked);
+        return {done ? Release::released : Release::lost, others_wrote};
+      }
+      others_wrote = others_wrote || view.lock->cas.id != cas.id;
+      record = *std::move(found);
+      cas = view.lock->cas;
+    }
+    Swap swap{};
+    if (record.has(token) && record.members.size() == 1 && record.waiters.empty()) {
+      swap = server.remove_if(key, cas);
+    } else {
+      Record next = record;
+      Term term;
+      if (!record.has(token)) {
+        next.remove_waiter(token);  // and the holder's stamp stays: it has not written
+      } else if (record.members.size() > 1) {
+        next.remove(token);
+        next.stamp = next_stamp();
+      } else {
+        next.grant(grace);
+        next.hold = Recent::of(key).hold();
+        next.stamp = next_stamp();
+        term.holder = next.members.front().token();
+        term.lease = grace;
+      }
+      term.item = lifetime(next, false);
+      swap = server.swap(key, next, term, cas);
+    }
+    if (swap == Swap::done) return {Release::released, others_wrote};
+    if (swap == Swap::absent) return {Release::lost, others_wrote};
+    maybe_done = maybe_done || swap == Swap::unknown;
+  }
+  return {Release::unavailable, others_wrote};
+}
+
+std::optional<Release> take_out(Server& server, const Key& key, const std::string& token,
+                                const View& view) {
+  auto record = record_in(view.lock);
+  if (!record || !record->includes(token)) return std::nullopt;
+  return take_out(server, key, token, *std::move(record), view.lock->cas).outcome;
+}
+
+void take_out_later(const SharedSpec& spec, const std::string& token, Arrival arrival) noexcept {
+  try {
+    const auto now = Clock::now();
+    spec->server.renewing().schedule(AllRemovals::instance().add(spec, token, arrival),
+                                     {now + Removals::first_pause, now + spec->options.timeout});
+  } catch (const std::exception&) {  // no thread, no memory: it expires by itself
+  }
+}
+
+}  // namespace memcachedlock::detail

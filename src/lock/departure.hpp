@@ -1,0 +1,61 @@
+// How somebody leaves a lock's record: as its holder, or from its queue.
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "lock/lock_spec.hpp"
+#include "memcachedlock/lease.hpp"
+#include "server/server.hpp"
+#include "wire/record.hpp"
+
+namespace memcachedlock::detail {
+
+/// How long one who was granted the lock out of the queue may take to notice.
+constexpr std::chrono::milliseconds grace{2'000};
+
+/// How long the item of a record must live: as long as the lease; longer where there is a queue to
+/// keep, in which somebody will take out a holder whose lease has run out.
+std::chrono::milliseconds lifetime(const Record& record, bool fair);
+
+/// Of a record by which the holder with this token begins a lease.
+Term lease_term(std::string_view token, const Record& record, const LockOptions& options,
+                std::chrono::milliseconds lease);
+
+/// How often a record is read again that others change at the same time.
+constexpr int most_tries = 64;
+/// The same for who waits for nothing else: the others may be much faster for a while.
+constexpr int most_patient_tries = 1'000;
+
+/// What is believed to be in an item. Where it is likely outdated, that is read first.
+enum class Belief { likely_true, likely_outdated };
+
+struct TakenOut {
+  Release outcome = Release::lost;
+  bool others_wrote = false;  ///< what was believed to be there was not, but the token was
+};
+
+/// Takes a token out of the lock's item. The last holder deletes it, or grants it to the first in
+/// the queue. `record` and `cas` are what is believed to be there; what others have written
+/// meanwhile is read again, as an extension that went unanswered may be ours all the same.
+TakenOut take_out(Server& server, const Key& key, const std::string& token, Record record, Cas cas,
+                  Belief belief = Belief::likely_true);
+
+/// The same for one who has only read what is there: nothing when the token is not in it.
+std::optional<Release> take_out(Server& server, const Key& key, const std::string& token,
+                                const View& view);
+
+/// Whether the token has been in the item. One that has is gone when it is not found any more; an
+/// acquire that was not answered may still land, and would keep others out for a whole lease.
+enum class Arrival { certain, uncertain };
+
+/// The same in the background, for one who was not answered. Tries until the item's lifetime is
+/// certainly over. Those of a server share their requests, and there are at most some thousand of
+/// them: the oldest are then left to expire by themselves, as all are where no thread can be made.
+void take_out_later(const SharedSpec& spec, const std::string& token,
+                    Arrival arrival = Arrival::uncertain) noexcept;
+
+}  // namespace memcachedlock::detail

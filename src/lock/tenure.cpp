@@ -1,0 +1,529 @@
+#include "lock/tenure.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <system_error>
+#include <utility>
+
+#include "base/process.hpp"
+#include "lock/candidate.hpp"
+#include "lock/departure.hpp"
+#include "lock/owners.hpp"
+#include "memcachedlock/error.hpp"
+
+namespace memcachedlock::detail {
+
+namespace {
+
+using std::chrono::milliseconds;
+
+/// Between "cannot be kept" and "somebody else may hold it".
+milliseconds margin_of(milliseconds lease) { return std::min(lease / 8, milliseconds(500)); }
+
+// A cohort gives way to other processes after so many passes, fewer when they stand in the queue,
+// or after so long; where none stands there, for a part of the time that it took.
+constexpr unsigned most_passes = 64;
+constexpr unsigned most_passes_while_queued = 8;
+constexpr milliseconds longest_cohort{50};
+constexpr int share_for_others = 16;
+constexpr milliseconds longest_pause = longest_cohort / 8;
+
+}  // namespace
+
+Tenure::Tenure(SharedSpec spec, OwnerId owner, Record record, std::string token, const Item& item,
+               std::uint64_t epoch, Clock::time_point started, Cohort cohort)
+    : spec_(std::move(spec)),
+      owner_(std::move(owner)),
+      token_(std::move(token)),
+      fence_(record.fence ? record.fence : FencingToken{epoch, item.cas.id}),
+      started_(started),
+      since_(Clock::now()),
+      cohort_(cohort),
+      generation_(process_generation()),
+      record_(std::move(record)),
+      cas_(item.cas),
+      lease_(spec_->options.timeout),
+      deadline_(started + spec_->options.timeout) {}
+
+bool Tenure::owns() const {
+  return state_.load() == State::held && generation_ == process_generation() &&
+         Clock::now() < deadline_.load();
+}
+
+milliseconds Tenure::remaining() const {
+  if (!owns()) return milliseconds(0);
+  const auto left = deadline_.load() - Clock::now();
+  return std::max(std::chrono::floor<milliseconds>(left), milliseconds(0));
+}
+
+Record Tenure::anew(bool reserved, milliseconds lease) const {
+  const bool alone = record_.members.size() == 1;
+  Record next = record_;
+  next.reserved = reserved && alone;
+  next.lease = alone ? lease : std::max(next.lease, lease);
+  next.fence = fence_;
+  next.stamp = next_stamp();
+  next.date();
+  return next;
+}
+
+std::optional<Tenure::Write> Tenure::accept(const Record& next, Clock::time_point started,
+                                            milliseconds lease, const std::optional<Item>& item) {
+  const auto found = record_in(item);
+  if (!found || !found->has(token_)) return Write::lost;
+  cas_ = item->cas;
+  record_ = *found;
+  // Somebody else's, or of an earlier try of ours.
+  if (found->stamp != next.stamp) return std::nullopt;
+  if (Clock::now() >= started + lease) return Write::lost;
+  deadline_.store(started + lease);
+  return Write::done;
+}
+
+Term Tenure::term(const Record& next, milliseconds lease) const {
+  return lease_term(token_, next, spec_->options, lease);
+}
+
+/// Our record anew, with a full lifetime. Reads what is there when others have written too.
+Tenure::Write Tenure::write(bool reserved, milliseconds lease) {
+  Server& server = spec_->server;
+  for (int tries = 0; tries < most_tries; ++tries) {
+    const auto started = Clock::now();
+    Record next = anew(reserved, lease);
+    bool stored = false;
+    const View view = server.cas_and_read(spec_->key, next, term(next, lease), cas_, stored);
+    // Before it counts, as for an acquire: who waits after a restart must know of it.
+    if (lease > lease_.load()) {
+      (void)server.admit(spec_->key, view, lease, RestartGuard::off);
+    }
+    if (const auto outcome = accept(next, started, lease, view.lock)) return *outcome;
+  }
+  return Write::lost;
+}
+
+/// From held to lost. False when it was not held any more.
+bool Tenure::lose() {
+  State held = State::held;
+  return state_.compare_exchange_strong(held, State::lost);
+}
+
+bool Tenure::extend(milliseconds lease) {
+  bool extended = false;
+  {
+    const MutexLock lock(mutex_);
+    lease = std::max(lease, lease_.load());
+    extended = owns() && write(false, lease) == Write::done;
+    if (!extended) lose();
+    extended = extended && state_.load() == State::held;  // the watch may have given it up
+    if (extended) lease_.store(lease);
+  }
+  if (state_.load() == State::lost) announce_loss();
+  if (extended && spec_->options.renew) {
+    try {
+      start_renewal();                    // where it had given up
+    } catch (const std::system_error&) {  // then it ends when this lease does, and is reported
+    }
+  }
+  if (extended) notify(EventKind::extended);
+  return extended;
+}
+
+Tenure::Passed Tenure::pass_on() {
+  const auto now = Clock::now();
+  // With a request before and one after, as it is for those who wait.
+  spec_->recent.note_hold(std::chrono::duration_cast<std::chrono::microseconds>(
+      (now - started_) + (since_ - started_)));
+  if (record_.members.size() > 1) return {};
+  auto next = LocalQueue::claim(spec_->server, spec_->key);
+  if (!next) return {};
+  const unsigned most = record_.waiters.empty() ? most_passes : most_passes_while_queued;
+  if (cohort_.passes < most && now - cohort_.since < longest_cohort) return {hand_over(*next)};
+  // Where nobody queues in the record, others may poll all the same.
+  if (!record_.waiters.empty()) return {};
+  return {false,
+          std::min<Clock::duration>((now - cohort_.since) / share_for_others, longest_pause)};
+}
+
+/// Writes the record anew for the next. False when it is not ours any more, or not ours alone.
+bool Tenure::hand_over(LocalQueue::Claim& next) {
+  const Candidate& candidate = next.candidate();
+  // While it is ours alone: a named owner may have been joined since.
+  for (int tries = 0; tries < most_tries && record_.members.size() == 1; ++tries) {
+    Handed handed;
+    handed.token = next_token();
+    handed.stamp = next_stamp();
+    handed.started = Clock::now();
+    handed.cohort = {cohort_.passes + 1, cohort_.since};
+    Record record = candidate.offer(record_, handed);
+    const LockOptions& options = candidate.spec()->options;
+    bool stored = false;
+    try {
+      handed.view = spec_->server.cas_and_read(
+          spec_->key, record, lease_term(handed.token, record, options, options.timeout), cas_,
+          stored);
+    } catch (const Error&) {
+      if (stored) take_out_later(candidate.spec(), handed.token);
+      throw;
+    }
+    const auto found = record_in(handed.view.lock);
+    if (found && found->has(handed.token)) {
+      next.serve(std::move(handed));
+      return true;
+    }
+    if (!found || !found->has(token_)) return false;
+    record_ = *found;  // somebody has entered the queue, or joined
+    cas_ = handed.view.lock->cas;
+  }
+  return false;
+}
+
+Release Tenure::release() {
+  if (generation_ != process_generation()) return Release::lost;  // the parent's
+  Release outcome = Release::lost;
+  Passed passed;
+  std::string trouble;
+  {
+    const MutexLock lock(mutex_);
+    const bool in_time = owns();
+    const bool was_held = state_.exchange(State::over) == State::held;
+    try {
+      if (in_time && was_held) passed = pass_on();
+      // Also when the lease is over: whoever waits need not wait longer.
+      outcome = passed.on ? Release::released : depart();
+    } catch (const Error& error) {
+      outcome = Release::unavailable;
+      trouble = error.what();
+    }
+    // Rather than at the end of its lease.
+    if (outcome == Release::unavailable) take_out_later(spec_, token_, Arrival::certain);
+    if (!in_time || !was_held) outcome = Release::lost;
+  }
+  if (!passed.on) LocalQueue::wake(spec_->server, spec_->key, passed.pause);
+  end_tasks();
+  if (outcome == Release::lost) announce_loss();
+  if (outcome == Release::unavailable) notify(EventKind::unavailable, {}, trouble);
+  if (outcome != Release::lost) {
+    notify(EventKind::released, Clock::now() - since_,
+           outcome == Release::unavailable ? "unavailable" : "");
+  }
+  return outcome;
+}
+
+bool Tenure::release_in_background() {
+  class ReleaseTask final : public Keeper::Task {
+   public:
+    explicit ReleaseTask(std::shared_ptr<Tenure> tenure) : tenure_(std::move(tenure)) {}
+    std::optional<Keeper::Times> on_time(milliseconds /*limit*/) override {
+      (void)std::exchange(tenure_, nullptr)->release();
+      return std::nullopt;
+    }
+    void on_stop() override { (void)on_time({}); }
+
+   private:
+    std::shared_ptr<Tenure> tenure_;
+  };
+  const auto now = Clock::now();
+  try {
+    return spec_->server.acquiring().schedule(std::make_shared<ReleaseTask>(shared_from_this()),
+                                              {now, now});
+  } catch (const std::exception&) {
+    return false;
+  }
+}
+
+/// Where somebody came into the queue during the last hold, as is likely to happen again, it reads
+/// first: to be refused would cost a round trip more.
+Release Tenure::depart() {
+  const TakenOut taken =
+      take_out(spec_->server, spec_->key, token_, std::move(record_), cas_,
+               spec_->recent.arrivals() ? Belief::likely_outdated : Belief::likely_true);
+  spec_->recent.note_arrivals(taken.others_wrote);
+  return taken.outcome;
+}
+
+void Tenure::withdraw() {
+  const MutexLock lock(mutex_);
+  state_.store(State::over);
+  try {
+    take_out(spec_->server, spec_->key, token_, std::move(record_), cas_);
+  } catch (const Error&) {
+    take_out_later(spec_, token_);
+  }
+  LocalQueue::wake(spec_->server, spec_->key);
+}
+
+void Tenure::reserve(milliseconds time) {
+  {
+    const MutexLock lock(mutex_);
+    bool kept = false;
+    try {
+      kept = owns() && write(true, time) == Write::done;
+    } catch (const Error&) {  // unknown: not to be counted on
+    }
+    State held = State::held;
+    if (!state_.compare_exchange_strong(held, kept ? State::reserved : State::lost)) return;
+    renewing_.store(false);
+  }
+  if (!is_reserved()) {
+    take_out_later(spec_, token_, Arrival::certain);  // rather than at the end of its lease
+    announce_loss();
+    return;
+  }
+  const auto end = deadline_.load();
+  end_tasks();
+  try {
+    scheduled_.store(true);
+    spec_->server.renewing().schedule(shared_from_this(), {end, end});
+  } catch (const std::system_error&) {  // then memcached ends it
+  }
+  notify(EventKind::reserved, time);
+}
+
+bool Tenure::resume() {
+  {
+    const MutexLock lock(mutex_);
+    if (!is_reserved() || generation_ != process_generation()) return false;
+    const bool mine = Clock::now() < deadline_.load() && write(false, lease_.load()) == Write::done;
+    state_.store(mine ? State::held : State::over);
+    if (!mine) return false;
+  }
+  const bool is_asked = [&] {
+    const MutexLock lock(stop_mutex_);
+    return stop_.has_value();
+  }();
+  if (is_asked) (void)lost();  // whoever asked before is told of a loss from now on too
+  return true;
+}
+
+/// The end of a reservation that was not used: the next need not wait for memcached to expire it.
+std::optional<Keeper::Times> Tenure::lapse() {
+  const auto end = deadline_.load();
+  if (Clock::now() < end) return Keeper::Times{end, end};
+  {
+    const MutexLock lock(mutex_);
+    State reserved = State::reserved;
+    if (!state_.compare_exchange_strong(reserved, State::over)) return std::nullopt;
+    try {
+      take_out(spec_->server, spec_->key, token_, std::move(record_), cas_);
+    } catch (const Error&) {
+      take_out_later(spec_, token_, Arrival::certain);
+    }
+  }
+  LocalQueue::wake(spec_->server, spec_->key);
+  Owners::instance().forget(owner_, shared_from_this());
+  return std::nullopt;
+}
+
+void Tenure::raise_no_thread(const LockSpec& spec, const std::system_error& error) {
+  throw Unavailable(
+      fmt::format("\"{}\" was not acquired: the thread that would renew its lease can't be made "
+                  "({}); raise the limit of threads",
+                  spec.key.text(), error.what()),
+      spec.key.text(), spec.server.name());
+}
+
+void Tenure::prepare_renewal(const LockSpec& spec) {
+  try {
+    spec.server.renewing().prepare();
+    Keeper::telling().prepare();
+  } catch (const std::system_error& error) {
+    raise_no_thread(spec, error);
+  }
+}
+
+void Tenure::start_renewal() {
+  Keeper::Times times{};
+  {
+    const MutexLock lock(mutex_);
+    if (renewing_.exchange(true)) return;
+    next_renewal_ = Clock::now() + (deadline_.load() - Clock::now()) / 3;
+    times = next_times();
+  }
+  scheduled_.store(true);
+  spec_->server.renewing().schedule(shared_from_this(), times);
+  start_watch();
+}
+
+void Tenure::start_watch() {
+  if (state_.load() != State::held || generation_ != process_generation()) return;
+  if (watched_.exchange(true)) return;
+  Keeper::telling().schedule(loss_watch(), {watch_until(), watch_until()});
+}
+
+void Tenure::end_tasks() {
+  if (scheduled_.load()) spec_->server.renewing().cancel(shared_from_this());
+  if (watched_.exchange(false)) Keeper::telling().cancel(loss_watch());
+}
+
+std::shared_ptr<Keeper::Task> Tenure::loss_watch() {
+  return {shared_from_this(), &loss_watch_};  // lives as long as the tenure
+}
+
+std::optional<Keeper::Times> Tenure::LossWatch::on_time(milliseconds) {
+  if (tenure_.state_.load() != State::held) return std::nullopt;
+  const auto until = tenure_.watch_until();
+  if (Clock::now() < until) return Keeper::Times{until, until};
+  if (tenure_.lose()) tenure_.announce_loss();
+  return std::nullopt;
+}
+
+Clock::time_point Tenure::watch_until() const {
+  return deadline_.load() - margin_of(lease_.load());
+}
+
+Keeper::Times Tenure::next_times() const {
+  const auto latest = watch_until();
+  return {std::min(next_renewal_, latest), latest};
+}
+
+std::stop_token Tenure::lost() {
+  if (generation_ != process_generation()) {  // whose mutexes the parent may have locked
+    std::stop_source gone;
+    gone.request_stop();
+    return gone.get_token();
+  }
+  const bool over = state_.load() == State::held && Clock::now() >= watch_until();
+  if (over && lose()) announce_loss();
+  try {
+    start_watch();
+  } catch (const std::system_error&) {  // no thread: it is told when somebody asks
+  }
+  const MutexLock lock(stop_mutex_);
+  if (!stop_) {
+    stop_.emplace();
+    if (announced_ || state_.load() == State::lost) stop_->request_stop();
+  }
+  return stop_->get_token();
+}
+
+void Tenure::announce_loss() {
+  LocalQueue::wake(spec_->server, spec_->key);
+  std::optional<std::stop_source> stop;
+  {
+    const MutexLock lock(stop_mutex_);
+    if (std::exchange(announced_, true)) return;
+    stop = stop_;
+  }
+  if (stop) stop->request_stop();
+  notify(EventKind::lost, Clock::now() - since_);
+}
+
+std::optional<Keeper::Times> Tenure::on_time(milliseconds limit) {
+  return on_time_together({shared_from_this()}, limit).front();
+}
+
+/// Renewals, and ends of reservations.
+std::vector<std::optional<Keeper::Times>> Tenure::on_time_together(const Keeper::Batch& batch,
+                                                                   milliseconds limit) {
+  std::vector<std::optional<Keeper::Times>> again(batch.size());
+  std::vector<Renewal> renewals;
+  const auto started = Clock::now();
+  for (std::size_t place = 0; place < batch.size(); ++place) {
+    again[place] = static_cast<Tenure&>(*batch[place]).begin_renewal(started, place, renewals);
+  }
+  std::vector<Renewal*> open;
+  for (Renewal& renewal : renewals) {
+    const auto left = renewal.tenure->watch_until() - started;
+    limit = std::min(limit, std::chrono::ceil<milliseconds>(left));
+    open.push_back(&renewal);
+  }
+  // Again for those that others have written to, and those whose CAS ids are from a connection that
+  // is closed.
+  for (int tries = 0; tries < most_tries && !open.empty(); ++tries) renew(open, limit);
+  for (Renewal* renewal : open) renewal->tenure->lose();
+  for (Renewal& renewal : renewals) renewal.tenure->end_renewal(renewal, started);
+  // When all are unlocked: who is told may release one of them.
+  for (const Renewal& renewal : renewals) again[renewal.place] = renewal.tenure->tell(renewal);
+  return again;
+}
+
+/// One round trip for all of them; takes those out that need no other.
+void Tenure::renew(std::vector<Renewal*>& open, milliseconds limit) {
+  const auto started = Clock::now();
+  std::vector<std::optional<Item>> items;
+  try {
+    std::vector<Server::Rewrite> requests;
+    for (Renewal* renewal : open) {
+      renewal->next = renewal->tenure->anew(false, renewal->tenure->lease_.load());
+      requests.push_back(renewal->tenure->request(renewal->next));
+    }
+    items = spec_->server.cas_and_read_all(requests, limit);
+  } catch (const Error& error) {
+    for (Renewal* renewal : open) renewal->trouble = error.what();
+    open.clear();
+    return;
+  }
+  std::vector<Renewal*> still_open;
+  for (std::size_t at = 0; at < open.size(); ++at) {
+    Tenure& tenure = *open[at]->tenure;
+    const auto outcome = tenure.accept(open[at]->next, started, tenure.lease_.load(), items[at]);
+    if (!outcome) still_open.push_back(open[at]);
+    if (outcome == Write::lost) tenure.lose();
+  }
+  open.swap(still_open);
+}
+
+Server::Rewrite Tenure::request(Record& next) const {
+  return {&spec_->key, &next, term(next, lease_.load()), cas_};
+}
+
+std::optional<Keeper::Times> Tenure::begin_renewal(Clock::time_point now, std::size_t place,
+                                                   std::vector<Renewal>& renewals) {
+  if (generation_ != process_generation()) return std::nullopt;
+  if (is_reserved()) return lapse();
+  if (now >= watch_until()) {  // the watch gives it up, unless it is extended before
+    renewing_.store(false);
+    return std::nullopt;
+  }
+  if (!mutex_.try_lock()) return Keeper::Times{now + milliseconds(5), watch_until()};
+  std::optional<Keeper::Times> again;
+  if (state_.load() == State::held && renewing_.load()) {
+    const auto rest = spec_->server.resting_until();
+    if (now >= next_renewal_ && now >= rest) {
+      renewals.push_back({.place = place, .tenure = this, .next = {}, .trouble = {}, .again = {}});
+      return std::nullopt;
+    }
+    if (now >= next_renewal_) next_renewal_ = rest;
+    again = next_times();
+  }
+  mutex_.unlock();
+  if (state_.load() == State::lost) announce_loss();
+  return again;
+}
+
+void Tenure::end_renewal(Renewal& renewal, Clock::time_point started) {
+  const milliseconds lease = lease_.load();
+  if (renewal.trouble.empty()) {
+    next_renewal_ = started + lease / 3;
+  } else {
+    // Lease time is left: again, more often than the first time.
+    spec_->server.rest(Clock::now() + std::min(rest_time, lease / 20));
+    next_renewal_ = started + std::clamp(lease / 20, milliseconds(5), milliseconds(1'000));
+  }
+  renewal.again = next_times();
+  mutex_.unlock();
+}
+
+std::optional<Keeper::Times> Tenure::tell(const Renewal& renewal) {
+  if (!renewal.trouble.empty()) notify(EventKind::unavailable, {}, renewal.trouble);
+  if (state_.load() == State::lost) {
+    announce_loss();
+    return std::nullopt;
+  }
+  if (state_.load() != State::held) return std::nullopt;  // released since
+  if (renewal.trouble.empty()) notify(EventKind::extended);
+  return renewal.again;
+}
+
+void Tenure::notify(EventKind kind, std::chrono::nanoseconds duration,
+                    std::string_view detail) const {
+  Event event;
+  event.kind = kind;
+  event.duration = duration;
+  event.token = fence_;
+  event.detail = detail;
+  spec_->notify(event);
+}
+
+}  // namespace memcachedlock::detail

@@ -1,0 +1,163 @@
+// One holding of a lock: acquired, extended, lost, released. What Lock, RLock and ZLock share.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <system_error>
+#include <vector>
+
+#include "base/keeper.hpp"
+#include "lock/lock_spec.hpp"
+#include "memcachedlock/lease.hpp"
+#include "memcachedlock/options.hpp"
+#include "waiting/local_queue.hpp"
+#include "wire/record.hpp"
+
+namespace memcachedlock::detail {
+
+/// How often and since when threads of this process have handed a lock to each other.
+struct Cohort {
+  unsigned passes = 0;
+  Clock::time_point since = Clock::now();
+};
+
+/// Thread safe. It is held from its making until release(), withdraw(), reserve(), the loss of its
+/// lease, or a fork (in the child). Once lost it stays lost. The lease is the holding's, whichever
+/// lock object asks: it never gets shorter.
+class Tenure final : public Keeper::Task, public std::enable_shared_from_this<Tenure> {
+ public:
+  /// A record that was just written for `token`; the lease counts from `started`.
+  Tenure(SharedSpec spec, OwnerId owner, Record record, std::string token, const Item& item,
+         std::uint64_t epoch, Clock::time_point started, Cohort cohort);
+
+  /// The lease begins anew, and gets as long as `lease` where it was shorter. False when it is
+  /// lost. Throws Unavailable; the lease then runs on as it was.
+  bool extend(std::chrono::milliseconds lease);
+  Release release();
+  /// release() by a background thread, for a caller that must not wait. False where there is none
+  /// any more, as the process ends.
+  bool release_in_background();
+  /// Takes back what was never granted, or not used: a release that nobody is told of.
+  void withdraw();
+  /// Held for its owner, but by nobody, for `time`.
+  void reserve(std::chrono::milliseconds time);
+  /// Held again, for a full lease. False when somebody else has it or may have it.
+  bool resume();
+  /// Throws std::system_error where a thread can't be made; not soon after prepare_renewal().
+  void start_renewal();
+  /// Makes the threads that start_renewal() needs. Throws Unavailable.
+  static void prepare_renewal(const LockSpec& spec);
+  /// Throws the Unavailable of that.
+  [[noreturn]] static void raise_no_thread(const LockSpec& spec, const std::system_error& error);
+  /// From now on its loss is told in time, and not only when it is found.
+  void start_watch();
+
+  [[nodiscard]] bool owns() const;
+  [[nodiscard]] bool is_reserved() const { return state_.load() == State::reserved; }
+  [[nodiscard]] std::chrono::milliseconds remaining() const;
+  [[nodiscard]] FencingToken fencing_token() const noexcept { return fence_; }
+  [[nodiscard]] std::stop_token lost();
+  [[nodiscard]] const LockSpec& spec() const noexcept { return *spec_; }
+  std::optional<Keeper::Times> on_time(std::chrono::milliseconds limit) override;
+  /// Renewals at one server share a round trip.
+  [[nodiscard]] const void* group() const noexcept override {
+    return is_reserved() ? nullptr : &spec_->server;
+  }
+  std::vector<std::optional<Keeper::Times>> on_time_together(
+      const Keeper::Batch& batch, std::chrono::milliseconds limit) override MCL_NO_ANALYSIS;
+
+  unsigned holds = 0;  // how often its owner is inside; guarded by the owners' table
+
+ private:
+  enum class State { held, reserved, lost, over };
+  enum class Write { done, lost };
+
+  /// Gives a lease up when it can't be kept any more. In a thread that never waits for the network,
+  /// so that neither a renewal under way nor a slow server delays it.
+  class LossWatch final : public Keeper::Task {
+   public:
+    explicit LossWatch(Tenure& tenure) : tenure_(tenure) {}
+    std::optional<Keeper::Times> on_time(std::chrono::milliseconds limit) override;
+
+   private:
+    Tenure& tenure_;
+  };
+
+  Write write(bool reserved, std::chrono::milliseconds lease) MCL_REQUIRES(mutex_);
+  [[nodiscard]] Term term(const Record& next, std::chrono::milliseconds lease) const;
+  /// Our record, to be written with a lease that begins now.
+  [[nodiscard]] Record anew(bool reserved, std::chrono::milliseconds lease) const
+      MCL_REQUIRES(mutex_);
+  /// What became of `next`; nothing where others have written too, so that it is to be tried again.
+  std::optional<Write> accept(const Record& next, Clock::time_point started,
+                              std::chrono::milliseconds lease, const std::optional<Item>& item)
+      MCL_REQUIRES(mutex_);
+
+  /// A renewal under way; its tenure's mutex is locked.
+  struct Renewal {
+    std::size_t place = 0;  // in the batch
+    Tenure* tenure = nullptr;
+    Record next;
+    std::string trouble;  // why it is not known what became of it
+    Keeper::Times again{};
+  };
+  [[nodiscard]] Server::Rewrite request(Record& next) const MCL_REQUIRES(mutex_);
+  /// Locks the mutex, and leaves it locked where a renewal is due, which is appended. Else when to
+  /// be called again.
+  std::optional<Keeper::Times> begin_renewal(Clock::time_point now, std::size_t place,
+                                             std::vector<Renewal>& renewals) MCL_NO_ANALYSIS;
+  void renew(std::vector<Renewal*>& open, std::chrono::milliseconds limit) MCL_NO_ANALYSIS;
+  /// Unlocks it.
+  void end_renewal(Renewal& renewal, Clock::time_point started) MCL_NO_ANALYSIS;
+  /// Tells of it. When to be called again.
+  std::optional<Keeper::Times> tell(const Renewal& renewal);
+  /// What became of the next thread of this process that waits for the lock.
+  struct Passed {
+    bool on = false;           ///< it is the holder now
+    Clock::duration pause{0};  ///< else: how long it should leave the lock to others
+  };
+  Passed pass_on() MCL_REQUIRES(mutex_);
+  bool hand_over(LocalQueue::Claim& next) MCL_REQUIRES(mutex_);
+  Release depart() MCL_REQUIRES(mutex_);
+  void notify(EventKind kind, std::chrono::nanoseconds duration = {},
+              std::string_view detail = {}) const;
+  bool lose();
+  void announce_loss();
+  /// Neither renewed nor watched any more.
+  void end_tasks();
+  [[nodiscard]] std::shared_ptr<Keeper::Task> loss_watch();
+  std::optional<Keeper::Times> lapse();
+  [[nodiscard]] Keeper::Times next_times() const MCL_REQUIRES(mutex_);
+  [[nodiscard]] Clock::time_point watch_until() const;
+
+  const SharedSpec spec_;
+  const OwnerId owner_;
+  const std::string token_;
+  const FencingToken fence_;
+  const Clock::time_point started_;  // before the request that got it was sent
+  const Clock::time_point since_;
+  const Cohort cohort_;
+  const unsigned generation_;
+
+  mutable Mutex mutex_;  // one request for this holding at a time
+  Record record_ MCL_GUARDED_BY(mutex_);
+  Cas cas_ MCL_GUARDED_BY(mutex_);
+  std::atomic<State> state_{State::held};
+  std::atomic<std::chrono::milliseconds> lease_;
+  std::atomic<Clock::time_point> deadline_;
+  std::atomic<bool> renewing_{false};
+  std::atomic<bool> scheduled_{false};  // ever, with the server's thread
+  std::atomic<bool> watched_{false};
+  LossWatch loss_watch_{*this};
+  Clock::time_point next_renewal_ MCL_GUARDED_BY(mutex_){};
+
+  mutable Mutex stop_mutex_;
+  std::optional<std::stop_source> stop_ MCL_GUARDED_BY(stop_mutex_);
+  bool announced_ MCL_GUARDED_BY(stop_mutex_) = false;
+};
+
+}  // namespace memcachedlock::detail

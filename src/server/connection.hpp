@@ -1,0 +1,130 @@
+// One connection to one memcached: the commands that a lock needs, each one round trip. The only
+// code that speaks to libmemcached, but for the ring in client.cpp.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <ctime>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/clock.hpp"
+#include "base/failure.hpp"
+#include "memcachedlock/client.hpp"
+#include "server/server_clock.hpp"
+
+struct memcached_st;
+
+namespace memcachedlock::detail {
+
+/// A CAS id, and how it was learned. A server that restarts counts from 1 again, so the id may by
+/// then be another holder's: it is good only on a connection that is older than the question.
+struct Cas {
+  std::uint64_t id = 0;
+  std::uint64_t connection = 0;  ///< the number of the one that learned it
+  Clock::time_point asked{};     ///< before the request was sent
+};
+
+/// What `stats` tells, by name.
+using Statistics = std::map<std::string, std::string, std::less<>>;
+
+struct Item {
+  std::string value;
+  Cas cas;
+};
+
+/// What was at two keys of one server at one moment.
+struct View {
+  std::optional<Item> lock;
+  std::optional<Item> epoch;
+  std::uint64_t start = 0;   ///< ClockReading::start_number() of the server; 0: not read yet
+  bool asked_epoch = false;  ///< `epoch` is missing because there is none
+  bool as_sent = false;      ///< `lock` is what this request has sent
+};
+
+/// What a compare-and-swap came to. Unknown: an earlier sending of it was not answered, and what is
+/// there now does not tell whether it was done.
+enum class Swap { done, changed, absent, unknown };
+
+/// Used by one thread at a time.
+class Connection {
+ public:
+  /// Asks nothing. Refers to both.
+  Connection(const ServerAddress& server, const ClientOptions& options);
+
+  /// Before each request: the longest wait of each of its steps. The first looks up the host, logs
+  /// in, and connects within ClientOptions::connect_timeout.
+  void begin(std::chrono::milliseconds limit);
+  /// After each request that was answered.
+  void end() noexcept;
+  /// Whether the server that this id is from is still the same.
+  [[nodiscard]] bool knows(const Cas& cas) const noexcept;
+  /// From any thread, during a request: it does not begin to wait again, and fails.
+  void cut() noexcept;
+
+  Statistics statistics(const char* which);
+  /// What the server's clock shows. Also sets whether it was ever asked over this connection.
+  ClockReading read_clock();
+  [[nodiscard]] bool has_read_clock() const noexcept { return start_number_ != 0; }
+  /// Of the server at the other end; 0 where its clock was not read.
+  [[nodiscard]] std::uint64_t start_number() const noexcept { return start_number_; }
+  /// `add` without a reply, then `gets` of both keys: the server runs them in this order, so the
+  /// value that comes back tells who holds the lock, and with which CAS id.
+  View add_and_read(std::string_view key, std::string_view epoch_key, std::string_view value,
+                    std::time_t expiry);
+  View cas_and_read(std::string_view key, std::string_view epoch_key, std::string_view value,
+                    std::time_t expiry, const Cas& cas);
+  static constexpr std::size_t most_keys = 32;
+  /// One of several that are written together, at most `most_keys`.
+  struct Rewrite {
+    std::string_view key;
+    std::string_view value;
+    std::time_t expiry = 0;
+    Cas cas;
+  };
+  /// `cas` of each without a reply, but for those whose id is not known here, then one `gets` of
+  /// all: one round trip. In their order.
+  std::vector<std::optional<Item>> cas_and_read_all(const std::vector<Rewrite>& all);
+  /// The item keeps its expiry.
+  View append_and_read(std::string_view key, std::string_view text);
+  View read(std::string_view key, std::string_view epoch_key);
+  /// The lock alone.
+  View read(std::string_view key);
+  /// Several, fewer than `most_keys`, in their order, each with the epoch.
+  std::vector<View> read_all(std::span<const std::string_view> keys, std::string_view epoch_key);
+  Swap swap(std::string_view key, std::string_view value, std::time_t expiry, const Cas& cas);
+  /// Compare-and-delete.
+  Swap remove_if(std::string_view key, const Cas& cas);
+  /// Only for servers without compare-and-swap, where nothing else takes an item away.
+  void remove(std::string_view key);
+
+ private:
+  struct Free {
+    void operator()(memcached_st* handle) const noexcept;
+  };
+  void set_limit(std::chrono::milliseconds limit);
+  void find_server();
+  /// `gets` of at most `most_keys`; `place(name)` tells where to put what was found, or null.
+  template <class Place>
+  void fetch(std::span<const std::string_view> keys, const Place& place);
+  [[noreturn]] void fail(int code);
+
+  const ServerAddress& server_;
+  const ClientOptions& options_;
+  std::unique_ptr<memcached_st, Free> handle_;
+  const std::uint64_t number_;
+  Clock::time_point asked_{};
+  Clock::time_point open_since_ = Clock::time_point::max();  // at the latest
+  std::chrono::milliseconds limit_;
+  bool has_server_ = false;
+  bool log_in_;
+  std::uint64_t start_number_ = 0;
+};
+
+}  // namespace memcachedlock::detail

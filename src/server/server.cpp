@@ -1,0 +1,338 @@
+#include "server/server.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <system_error>
+#include <type_traits>
+#include <utility>
+
+#include "base/signal_mask.hpp"
+#include "memcachedlock/error.hpp"
+#include "server/probe.hpp"
+#include "server/tell_observer.hpp"
+
+namespace memcachedlock::detail {
+
+namespace {
+
+using std::chrono::milliseconds;
+
+// One for each background thread that may ask a server: its own two, and those of observers that
+// ask something themselves.
+constexpr std::size_t background_connections = 4;
+
+constexpr std::time_t latest_ttl = 2'592'000;  // beyond it memcached takes an absolute time
+
+}  // namespace
+
+Server::Server(ServerAddress address, const ClientOptions& options)
+    : address_(std::move(address)),
+      name_(address_.to_string()),
+      options_(options),
+      epoch_key_(Key::epoch_item(options.prefix)) {}
+
+void Server::raise(const Failure& failure, std::string_view key) {
+  const std::string concerned = key.empty() ? "" : fmt::format(" (key \"{}\")", key);
+  // Whether it is memcached is known once it was.
+  const bool known = epochs().knows_any();
+  if (failure.kind != Failure::Kind::timeout && !Keeper::is_background()) {
+    if (const auto cause = known && failure.kind == Failure::Kind::disconnected
+                               ? std::nullopt
+                               : who_answers(address_, options_)) {
+      const std::string what = fmt::format("{} {}{}", name_, cause->text, concerned);
+      if (cause->passes) throw Unavailable(what, std::string(key), name_);
+      throw ServerError(what, std::string(key), name_);
+    }
+  }
+  if (failure.kind == Failure::Kind::refused) {
+    throw ServerError(fmt::format("{} does not answer as memcached does: {}; check the address and "
+                                  "ClientOptions::protocol{}",
+                                  name_, failure.what(), concerned),
+                      std::string(key), name_);
+  }
+  // Who waits for more of what it does not understand is as silent as one that is down.
+  throw Unavailable(
+      fmt::format("{} is unavailable: {}; check that memcached runs there, that the network lets "
+                  "it through, and whether it asks for a login or speaks another protocol (-B){}",
+                  name_, failure.what(), concerned),
+      std::string(key), name_);
+}
+
+void Server::raise_full(const Key& key) const {
+  throw ServerError(fmt::format("{} does not keep what it is given: is its memory full (-M), or "
+                                "are its items evicted at once? Give it more memory (-m)",
+                                name_),
+                    key.text(), name_);
+}
+
+Pool& Server::pool() {
+  return Keeper::is_background() ? background_pool_.get(address_, options_, background_connections)
+                                 : pool_.get(address_, options_, options_.connections);
+}
+
+template <class Request>
+auto Server::ask(std::string_view key, milliseconds limit, Request&& request) {
+  const milliseconds longest_wait = std::clamp(limit, milliseconds(1), options_.operation_timeout);
+  for (bool again = false;; again = true) {
+    std::optional<Pool::Loan> loan;
+    try {
+      loan = pool().lend(longest_wait);
+    } catch (const std::system_error& error) {
+      throw Unavailable(fmt::format("{} was not asked: the thread that limits requests can't be "
+                                    "made ({}); raise the limit of threads",
+                                    name_, error.what()),
+                        std::string(key), name_);
+    }
+    if (!loan) {
+      throw Unavailable(fmt::format("{}: all {} connections were in use for {} ms; raise "
+                                    "ClientOptions::connections or look why the server is slow",
+                                    name_, options_.connections, longest_wait.count()),
+                        std::string(key), name_);
+    }
+    std::optional<Failure> trouble;
+    std::optional<std::invoke_result_t<Request&, Connection&>> answer;
+    Clock::duration took{};
+    {
+      const SignalMask none;
+      try {
+        (*loan)->begin(longest_wait);
+        const auto started = options_.observer ? Clock::now() : Clock::time_point{};
+        answer.emplace(request(**loan));
+        if (options_.observer) took = Clock::now() - started;
+        (*loan)->end();
+        loan->keep();
+      } catch (const Failure& failure) {
+        trouble = failure;
+      }
+    }
+    if (answer) {
+      loan.reset();  // before anybody is told, who may ask something himself
+      tell_observer(options_, [&](Observer& observer) { observer.on_round_trip(name_, took); });
+      return *std::move(answer);
+    }
+    const bool used_before = loan->used_before();
+    // Those that were idle as long are no better.
+    if (used_before && trouble->kind != Failure::Kind::refused) loan->discard_idle();
+    loan.reset();
+    if (trouble->kind != Failure::Kind::disconnected || !used_before || again) raise(*trouble, key);
+  }
+}
+
+void Server::read_clock(Connection& connection) { clock_.get().add(connection.read_clock()); }
+
+std::time_t Server::expiry(Connection& connection, milliseconds lease) {
+  ServerClock& clock = clock_.get();
+  if (!connection.has_read_clock() || clock.wants_reading(Clock::now())) read_clock(connection);
+  return clock.expiry(lease);
+}
+
+std::time_t Server::date(Connection& connection, Record& record, const Term& term) {
+  const std::time_t item = expiry(connection, term.item);
+  if (!term.holder.empty()) {
+    const std::time_t end = term.lease == term.item ? item : clock_.get().expiry(term.lease);
+    record.set_end(term.holder, end > latest_ttl ? end : 0);
+  }
+  return item;
+}
+
+View Server::add_and_read(const Key& key, Record& record, const Term& term, bool& stored) {
+  return ask(key.text(), longest, [&](Connection& connection) {
+    const std::time_t expires = date(connection, record, term);
+    const std::string value = record.encode();
+    stored = true;
+    return connection.add_and_read(key.item(), epoch_key_, value, expires);
+  });
+}
+
+View Server::cas_and_read(const Key& key, Record& record, const Term& term, const Cas& cas,
+                          bool& stored, milliseconds limit) {
+  return ask(key.text(), limit, [&](Connection& connection) {
+    if (!connection.knows(cas)) return read_with_epoch(connection, key);
+    const std::time_t expires = date(connection, record, term);
+    const std::string value = record.encode();
+    stored = true;
+    return connection.cas_and_read(key.item(), epoch_key_, value, expires, cas);
+  });
+}
+
+std::vector<std::optional<Item>> Server::cas_and_read_all(const std::vector<Rewrite>& all,
+                                                          milliseconds limit) {
+  return ask(all.front().key->text(), limit, [&](Connection& connection) {
+    std::vector<std::string> values;
+    std::vector<Connection::Rewrite> requests;
+    values.reserve(all.size());
+    requests.reserve(all.size());
+    for (const Rewrite& one : all) {
+      const std::time_t expires = date(connection, *one.record, one.term);
+      values.push_back(one.record->encode());
+      requests.push_back({one.key->item(), values.back(), expires, one.cas});
+    }
+    return connection.cas_and_read_all(requests);
+  });
+}
+
+View Server::read(const Key& key, milliseconds limit) {
+  return ask(key.text(), limit,
+             [&](Connection& connection) { return read_with_epoch(connection, key); });
+}
+
+/// What it says of the server's epoch counts only where it is known which start of it that is.
+View Server::read_with_epoch(Connection& connection, const Key& key) {
+  if (!connection.has_read_clock()) read_clock(connection);
+  return connection.read(key.item(), epoch_key_);
+}
+
+std::vector<View> Server::read_all(std::span<const Key> keys, milliseconds limit) {
+  std::vector<std::string_view> items;
+  items.reserve(keys.size());
+  for (const Key& key : keys) items.emplace_back(key.item());
+  return ask(keys.front().text(), limit,
+             [&](Connection& connection) { return connection.read_all(items, epoch_key_); });
+}
+
+View Server::read_lock(const Key& key) {
+  return ask(key.text(), longest,
+             [&](Connection& connection) { return connection.read(key.item()); });
+}
+
+View Server::append_and_read(const Key& key, std::string_view text, bool& stored) {
+  return ask(key.text(), longest, [&](Connection& connection) {
+    stored = true;
+    return connection.append_and_read(key.item(), text);
+  });
+}
+
+Swap Server::swap(const Key& key, Record& record, const Term& term, const Cas& cas) {
+  bool sent = false;
+  return ask(key.text(), longest, [&](Connection& connection) {
+    if (!connection.knows(cas)) return sent ? Swap::unknown : Swap::changed;
+    const std::time_t expires = date(connection, record, term);
+    const std::string value = record.encode();
+    const bool again = std::exchange(sent, true);
+    const Swap outcome = connection.swap(key.item(), value, expires, cas);
+    return again && outcome != Swap::done ? Swap::unknown : outcome;
+  });
+}
+
+Swap Server::remove_if(const Key& key, const Cas& cas) {
+  bool sent = false;
+  return ask(key.text(), longest, [&](Connection& connection) {
+    if (!connection.knows(cas)) return sent ? Swap::unknown : Swap::changed;
+    const bool again = std::exchange(sent, true);
+    const Swap outcome = connection.remove_if(key.item(), cas);
+    return again && outcome != Swap::done ? Swap::unknown : outcome;
+  });
+}
+
+Statistics Server::statistics(const char* which) {
+  return ask({}, longest, [&](Connection& connection) { return connection.statistics(which); });
+}
+
+std::int64_t Server::time(const Key& key) {
+  return ask(key.text(), longest, [&](Connection& connection) {
+    const ClockReading reading = connection.read_clock();
+    clock_.get().add(reading);
+    return reading.time;
+  });
+}
+
+bool Server::seems_past(std::int64_t time) {
+  return clock_.get().seems_past(static_cast<std::time_t>(time));
+}
+
+void Server::note_failure(SharedFailure failure) {
+  const MutexLock lock(failure_mutex_);
+  failure_ = std::move(failure);
+  failed_at_.store(Clock::now());
+}
+
+std::optional<SharedFailure> Server::failure_since(Clock::time_point time) const {
+  if (failed_at_.load() < time) return std::nullopt;
+  const MutexLock lock(failure_mutex_);
+  return failure_;
+}
+
+bool Server::is_since(const View& view, Clock::time_point time) {
+  return epochs().is_since(view.epoch ? Epoch::parse(view.epoch->value) : std::nullopt, time);
+}
+
+Admission Server::prepare(const Key& key, milliseconds lease, RestartGuard guard) {
+  if (epochs().knows_any()) return decide(key, guard);
+  return admit(key, read(key), lease, guard);
+}
+
+/// Asks without a mutex: others may come meanwhile, and so may an observer that asks itself.
+Admission Server::admit(const Key& key, const View& view, milliseconds lease, RestartGuard guard) {
+  EpochWatch& epochs = this->epochs();
+  if (view.epoch && epochs.is_current(view.epoch->value, lease, view.start))
+    return decide(key, guard);
+
+  std::optional<Item> item = view.epoch;
+  std::uint64_t start = view.start;
+  constexpr int most_tries = 8;  // each failed one means that another client changed it
+  for (int tries = 0;; ++tries) {
+    if (tries == most_tries) raise_full(key);
+    if (item && item->cas.id == 0) {
+      throw ServerError(fmt::format("{} runs without compare-and-swap, so locks could not be "
+                                    "released safely: start memcached without -C (--disable-cas)",
+                                    name_),
+                        key.text(), name_);
+    }
+    const auto found = item ? Epoch::parse(item->value) : std::nullopt;
+    const std::uint64_t cas = item ? item->cas.id : 0;
+    if (found && !epochs.wanted(found, cas, lease, start, 0)) {
+      const auto restart = epochs.see(*found, item->value, cas, lease, start, Clock::now());
+      if (restart && options_.observer) {
+        Event event;
+        event.kind = EventKind::restart_seen;
+        event.server = name_;
+        event.duration = *restart;
+        event.token = FencingToken{epochs.number(), 0};
+        tell_observer(options_, [&](Observer& observer) { observer.on_event(event); });
+      }
+      return decide(key, guard);
+    }
+    const bool create = !item;
+    const View next = ask(key.text(), longest, [&](Connection& connection) {
+      constexpr std::time_t forever = 0;
+      if (!connection.has_read_clock()) read_clock(connection);
+      start = connection.start_number();
+      const auto wanted = epochs.wanted(found, cas, lease, start, clock_.get().latest_time());
+      if (!wanted) return connection.read(epoch_key_);
+      const std::string value = wanted->encode();
+      if (create) return connection.add_and_read(epoch_key_, epoch_key_, value, forever);
+      if (!connection.knows(item->cas)) return connection.read(epoch_key_);
+      return connection.cas_and_read(epoch_key_, epoch_key_, value, forever, item->cas);
+    });
+    item = next.lock;
+    if (create && item && item->cas.id == 0) {
+      ask(key.text(), longest, [&](Connection& connection) {
+        connection.remove(epoch_key_);  // leave such a server as it was
+        return 0;
+      });
+    }
+  }
+}
+
+/// Where the guard is closed, the server may tell that it was long ago.
+Admission Server::decide(const Key& key, RestartGuard guard) {
+  EpochWatch& epochs = this->epochs();
+  Admission admission = epochs.decide(guard, Clock::now(), std::nullopt);
+  if (admission.open || guard != RestartGuard::strict) return admission;
+  return epochs.decide(guard, Clock::now(), time(key));
+}
+
+std::optional<Record> record_in(const std::optional<Item>& item) {
+  return item ? Record::parse(item->value) : std::nullopt;
+}
+
+void reject_item(const Key& key, const Server& server) {
+  throw ServerError(
+      fmt::format("the item \"{}\" on {} is no lock: something else uses this name; choose "
+                  "another key, or another ClientOptions::prefix",
+                  key.item(), server.name()),
+      key.text(), server.name());
+}
+
+}  // namespace memcachedlock::detail

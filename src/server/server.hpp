@@ -1,0 +1,147 @@
+// One server: what is asked of it, and what is known of its epoch.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/annotations.hpp"
+#include "base/failure.hpp"
+#include "base/keeper.hpp"
+#include "base/process.hpp"
+#include "memcachedlock/client.hpp"
+#include "memcachedlock/key.hpp"
+#include "memcachedlock/options.hpp"
+#include "server/connection.hpp"
+#include "server/epoch_watch.hpp"
+#include "server/pool.hpp"
+#include "server/server_clock.hpp"
+#include "wire/record.hpp"
+
+namespace memcachedlock::detail {
+
+/// How long something that is written is to count.
+struct Term {
+  std::string_view holder;             ///< whose lease begins with it; empty: nobody's
+  std::chrono::milliseconds lease{0};  ///< of that holder
+  std::chrono::milliseconds item{0};   ///< how long the item must live at least
+};
+
+/// Thread safe. Every request waits as ClientOptions tells, and throws Unavailable or ServerError,
+/// which name key and server. A connection that sat idle while the server restarted is replaced and
+/// the request sent again, once; that is why all requests are such that a second sending does no
+/// harm. Those of the background threads use connections of their own, so that they never wait for
+/// others. No signal is delivered to a thread while it waits for an answer, as libmemcached then
+/// loses count of the time.
+///
+/// A `stored` is set before something is sent that the server may keep, so that who is not answered
+/// knows whether anything may have to be removed.
+class Server {
+ public:
+  /// The limit of a request that has no other than `operation_timeout`.
+  static constexpr auto longest = std::chrono::milliseconds::max();
+
+  Server(ServerAddress address, const ClientOptions& options);
+
+  [[nodiscard]] const ServerAddress& address() const noexcept { return address_; }
+  [[nodiscard]] const std::string& name() const noexcept { return name_; }
+  [[nodiscard]] Keeper& renewing() const { return Keeper::renewing(name_); }
+  [[nodiscard]] Keeper& acquiring() const { return Keeper::acquiring(name_); }
+
+  /// The end of the holder's lease is put into the record.
+  View add_and_read(const Key& key, Record& record, const Term& term, bool& stored);
+  /// Only reads where the server may have restarted since `cas` was learned: then it is not good
+  /// any more, and what is there now comes back.
+  View cas_and_read(const Key& key, Record& record, const Term& term, const Cas& cas, bool& stored,
+                    std::chrono::milliseconds limit = longest);
+  struct Rewrite {
+    const Key* key = nullptr;
+    Record* record = nullptr;
+    Term term;
+    Cas cas;
+  };
+  /// The same for several locks in one round trip, at most Connection::most_keys. Without
+  /// the epoch. An error names the first of them.
+  std::vector<std::optional<Item>> cas_and_read_all(const std::vector<Rewrite>& all,
+                                                    std::chrono::milliseconds limit);
+  /// A second sending may append twice.
+  View append_and_read(const Key& key, std::string_view text, bool& stored);
+  View read(const Key& key, std::chrono::milliseconds limit = longest);
+  /// Different ones, fewer than Connection::most_keys, in one round trip. An error names the first.
+  std::vector<View> read_all(std::span<const Key> keys, std::chrono::milliseconds limit = longest);
+  /// Without the epoch, which costs as much as another read.
+  View read_lock(const Key& key);
+  /// `changed` also where the server may have restarted since `cas` was learned.
+  Swap swap(const Key& key, Record& record, const Term& term, const Cas& cas);
+  Swap remove_if(const Key& key, const Cas& cas);
+
+  /// `stats WHICH`.
+  Statistics statistics(const char* which);
+
+  /// The server's clock as it is now; seconds, rounded down. A request of its own.
+  std::int64_t time(const Key& key);
+  /// Whether this time of the server's clock has passed, as far as can be told without asking.
+  bool seems_past(std::int64_t time);
+
+  /// After it failed to answer one of those that its background thread acquires for.
+  void note_failure(SharedFailure failure);
+  /// The last of these, for who has waited for that thread since before.
+  [[nodiscard]] std::optional<SharedFailure> failure_since(Clock::time_point time) const;
+
+  /// After it failed to answer the background thread, which should not ask it again so soon.
+  void rest(Clock::time_point until) { resting_until_.store(until); }
+  [[nodiscard]] Clock::time_point resting_until() const { return resting_until_.load(); }
+
+  /// To be asked before the first record is sent to a server: reads the epoch where it is not
+  /// known yet. No request otherwise, unless the guard is closed.
+  Admission prepare(const Key& key, std::chrono::milliseconds lease, RestartGuard guard);
+  /// To be asked with what came back with a record of `key`. Makes the epoch item where there is
+  /// none, and raises its longest lease where it must. Throws Unavailable, ServerError.
+  Admission admit(const Key& key, const View& view, std::chrono::milliseconds lease,
+                  RestartGuard guard);
+  /// Whether the server keeps the epoch that was known before `time`, by what came back now.
+  bool is_since(const View& view, Clock::time_point time);
+
+  /// For who finds that what was just stored is not there.
+  [[noreturn]] void raise_full(const Key& key) const;
+
+ private:
+  template <class Request>
+  auto ask(std::string_view key, std::chrono::milliseconds limit, Request&& request);
+  Pool& pool();
+  EpochWatch& epochs() { return epochs_.get(options_.restart_window); }
+  /// For an item that lives as long as `lease` at least. Asks for the server's clock at times.
+  std::time_t expiry(Connection& connection, std::chrono::milliseconds lease);
+  void read_clock(Connection& connection);
+  View read_with_epoch(Connection& connection, const Key& key);
+  /// Puts the end of the lease into the record. The expiry of its item.
+  std::time_t date(Connection& connection, Record& record, const Term& term);
+  [[noreturn]] void raise(const Failure& failure, std::string_view key);
+  Admission decide(const Key& key, RestartGuard guard);
+
+  const ServerAddress address_;
+  const std::string name_;
+  const ClientOptions& options_;
+  const std::string epoch_key_;
+  std::atomic<Clock::time_point> resting_until_{};
+  mutable Mutex failure_mutex_;
+  SharedFailure failure_ MCL_GUARDED_BY(failure_mutex_);
+  std::atomic<Clock::time_point> failed_at_{};
+  PerProcess<Pool> pool_;
+  PerProcess<Pool> background_pool_;
+  PerProcess<EpochWatch> epochs_;
+  PerProcess<ServerClock> clock_;
+};
+
+/// Nothing where there is no item, or one that is no lock's.
+std::optional<Record> record_in(const std::optional<Item>& item);
+
+/// Throws the ServerError of an item that is no lock's.
+[[noreturn]] void reject_item(const Key& key, const Server& server);
+
+}  // namespace memcachedlock::detail
