@@ -3,7 +3,7 @@
 # main job on it: several processes that write the same objects, without and with a lock.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-source tests/need.sh
+source tests/support/need.sh
 
 # shellcheck disable=SC2086  # words
 need $build_packages memcached libsqlite3-dev
@@ -11,4 +11,4 @@ cmake -S . -B build/quickstart -G Ninja -DCMAKE_BUILD_TYPE=Release \
   -DMEMCACHEDLOCK_BUILD_TESTS=OFF >/dev/null
 cmake --build build/quickstart --target example_quickstart
 # shellcheck disable=SC2016  # expanded inside
-tests/with_memcached.sh sh -c 'build/quickstart/examples/quickstart "$WORK"'
+tests/support/with_memcached.sh sh -c 'build/quickstart/examples/quickstart "$WORK"'

@@ -7,7 +7,7 @@
 # --coverage: only the tests, and which lines they reach; at least 95 % must be.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-source tests/need.sh
+source tests/support/need.sh
 all=(clang libclang-rt-dev clang-tidy spin qemu-user g++-aarch64-linux-gnu g++-i686-linux-gnu)
 
 # stage NAME COMMAND...: runs it; its seconds are told at the end, whatever that is.
@@ -47,9 +47,9 @@ case ${1:-} in
     stage fuzzers tests/fuzz/run.sh 6
     stage torture tests/torture.sh 40
     stage "torture of stores" tests/store_torture.sh 20
-    stage arm64 tests/cross_test.sh arm64
-    stage i386 tests/cross_test.sh i386
-    stage "Debian 13" tests/debian_13_test.sh
+    stage arm64 tests/packaging/cross_test.sh arm64
+    stage i386 tests/packaging/cross_test.sh i386
+    stage "Debian 13" tests/packaging/debian_13_test.sh
     ;;
   --coverage)
     stage packages need $build_packages $test_packages gcovr

@@ -4,7 +4,7 @@
 # itself. Writes JSON to build/benchmarks, and the charts of the README beside this file.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-source tests/need.sh
+source tests/support/need.sh
 source tests/benchmarks/chart.sh
 
 # shellcheck disable=SC2086  # words

@@ -30,15 +30,15 @@
 #include <thread>
 #include <vector>
 
-#include "between_processes.hpp"
-#include "local_postgres.hpp"
-#include "local_server.hpp"
 #include "measure.hpp"
 #include "memcachedlock/memcachedlock.hpp"
 #include "memcachedlock/postgres.hpp"
 #include "memcachedlock/sqlite.hpp"
-#include "sqlite_file.hpp"
-#include "temporary_directory.hpp"
+#include "support/between_processes.hpp"
+#include "support/local_postgres.hpp"
+#include "support/local_server.hpp"
+#include "support/sqlite_file.hpp"
+#include "support/temporary_directory.hpp"
 
 namespace {
 

@@ -22,10 +22,10 @@
 #include <thread>
 #include <vector>
 
-#include "between_processes.hpp"
-#include "local_server.hpp"
 #include "measure.hpp"
 #include "sides.hpp"
+#include "support/between_processes.hpp"
+#include "support/local_server.hpp"
 
 namespace {
 

@@ -24,10 +24,10 @@
 #include <utility>
 #include <vector>
 
-#include "local_server.hpp"
 #include "measure.hpp"
 #include "memcachedlock/memcachedlock.hpp"
-#include "recorder.hpp"
+#include "support/local_server.hpp"
+#include "support/recorder.hpp"
 
 namespace {
 

@@ -4,7 +4,7 @@
 set -euo pipefail
 program=$(realpath "$1") rounds=${2:-300}
 here=$(dirname "$(realpath "$0")")
-if [ -z "${WORK:-}" ]; then exec "$here/../with_memcached.sh" "$0" "$program" "$rounds"; fi
+if [ -z "${WORK:-}" ]; then exec "$here/../support/with_memcached.sh" "$0" "$program" "$rounds"; fi
 
 # In microseconds; the command is a shell that tells the time, the same on all sides.
 took() {

@@ -28,9 +28,9 @@
 #include <utility>
 #include <vector>
 
-#include "local_server.hpp"
 #include "memcachedlock/memcachedlock.hpp"
 #include "sides.hpp"
+#include "support/local_server.hpp"
 
 namespace {
 

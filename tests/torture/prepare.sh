@@ -5,7 +5,7 @@
 seconds=${1:?usage: $(basename "$0") SECONDS [SEED]}
 seed=${2:-$(($(od -An -N2 -tu2 /dev/urandom)))}
 cd "$(dirname "$0")/.." || exit
-source tests/need.sh
+source tests/support/need.sh
 
 prepare() {
   # shellcheck disable=SC2086  # words

@@ -24,10 +24,10 @@
 #include <thread>
 #include <vector>
 
-#include "fault_proxy.hpp"
 #include "history.hpp"
-#include "local_server.hpp"
 #include "memcachedlock/memcachedlock.hpp"
+#include "support/fault_proxy.hpp"
+#include "support/local_server.hpp"
 
 namespace {
 

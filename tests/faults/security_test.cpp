@@ -1,0 +1,240 @@
+// Hostile texts and hostile neighbours: what anybody on the same memcached may write harms nobody
+// beyond the key it is written to, no text becomes protocol, no credential is told.
+#include <gtest/gtest.h>
+
+#include <regex>
+#include <set>
+
+#include "memcachedlock/memcachedlock.hpp"
+#include "support/local_server.hpp"
+#include "support/recorder.hpp"
+
+namespace mcl = memcachedlock;
+using namespace std::chrono_literals;
+
+namespace {
+
+class Hostile : public testing::TestWithParam<mcl::Protocol> {
+ protected:
+  Hostile() {
+    options.protocol = GetParam();
+    options.observer =
+        std::make_shared<mcl::LogObserver>([this](std::string_view line) { log.append(line); });
+  }
+  [[nodiscard]] mcl::MemcachedClient client() const {
+    return mcl::MemcachedClient(server.address(), options);
+  }
+  [[nodiscard]] std::string statistic(const std::string& name) const {
+    const std::string stats = server.ask("stats", "END\r\n");
+    const auto start = stats.find("STAT " + name + " ");
+    return stats.substr(start, stats.find('\r', start) - start);
+  }
+  void put(const std::string& item, const std::string& value) const {
+    ASSERT_EQ(server.ask("set " + item + " 0 0 " + std::to_string(value.size()) + "\r\n" + value),
+              "STORED\r\n");
+  }
+  void expect_others_undisturbed() const {
+    mcl::Lock other(client(), "another key");
+    other.lock();
+    EXPECT_FALSE(mcl::Lock(client(), "another key").try_lock());
+    EXPECT_EQ(other.release(), mcl::Release::released);
+  }
+  LocalServer server{{"-I", "2m"}};
+  mcl::ClientOptions options;
+  std::string log;
+};
+
+// Every byte value, alone and within a text.
+TEST_P(Hostile, NoByteOfAKeyBecomesProtocol) {
+  const auto shared = client();
+  { mcl::Lock(shared, "first").lock(); }
+  const std::string flushes = statistic("cmd_flush");
+  int count = 0;
+  for (int byte = 0; byte < 256; ++byte) {
+    for (std::string text : {std::string("?"), std::string("a?\r\nflush_all\r\n?b")}) {
+      for (char& c : text) {
+        if (c == '?') c = static_cast<char>(byte);
+      }
+      mcl::Lock lock(shared, text);
+      ASSERT_TRUE(lock.try_lock()) << byte;
+      ASSERT_FALSE(mcl::Lock(shared, text).try_lock()) << byte;
+      ASSERT_EQ(lock.release(), mcl::Release::released) << byte;
+      mcl::Lock scoped(shared, "text", {.scope = text});
+      ASSERT_TRUE(scoped.try_lock()) << byte;
+      ++count;
+    }
+  }
+  EXPECT_EQ(statistic("cmd_flush"), flushes);
+  EXPECT_EQ(count, 512);
+}
+
+// Every length around memcached's limit of 250 bytes, prefix included or not.
+TEST_P(Hostile, EveryLengthOfAKeyLocks) {
+  const auto shared = client();
+  std::set<std::string> items;
+  std::vector<std::unique_ptr<mcl::Lock>> held;
+  for (std::size_t length = 200; length <= 300; ++length) {
+    for (const std::string& scope : {std::string(), std::string(63, 's'), std::string(65, 's')}) {
+      const std::string text(length, 'k');
+      held.push_back(std::make_unique<mcl::Lock>(shared, text, mcl::LockOptions{.scope = scope}));
+      ASSERT_TRUE(held.back()->try_lock()) << length;
+      const std::string item = mcl::Key(options.prefix, scope, text).item();
+      EXPECT_LE(item.size(), 250U);
+      EXPECT_TRUE(items.insert(item).second) << "shared with another text";
+    }
+  }
+  for (const auto& lock : held) EXPECT_EQ(lock->release(), mcl::Release::released);
+}
+
+// What a hostile client may put in the place of a lock's record.
+TEST_P(Hostile, ARecordOfSomebodyElseHarmsOnlyItsKey) {
+  const std::string token(32, 'f');
+  std::string members;
+  while (members.size() < 1'000'000) members += " " + token + ".1@h:1";
+  const std::vector<std::string> not_ours{
+      "",
+      " ",
+      "mcl1",
+      "mcl1 held",
+      "mcl1 held 1000 s 0 -",
+      "mcl1 held 1000 s 0 - ",
+      "mcl1 held 1000 s 0 -  ",
+      "mcl2 held 1000 s 0 - " + token + ".1@h:1",
+      "mcl1 free 1000 s 0 - " + token + ".1@h:1",
+      "mcl1 held -1 s 0 - " + token + ".1@h:1",
+      "mcl1 held 1e3 s 0 - " + token + ".1@h:1",
+      "mcl1 held 18446744073709551615 s 0 - " + token + ".1@h:1",
+      "mcl1 held 99999999999999999999999 s 0 - " + token + ".1@h:1",
+      "mcl1 held 1000 s 99999999999999999999999 - " + token + ".1@h:1",
+      "mcl1 held 1000 s 7 - " + token + ".1@h:1",
+      "mcl1 held 1000 s 7:-1 - " + token + ".1@h:1",
+      "mcl1 held 1000 s 0 - -1/" + token + ".1@h:1",
+      "mcl1 held 1000 s 0 - 99999999999999999999/" + token + ".1@h:1",
+      std::string("mcl1\0held", 9),
+      std::string(1'500'000, 'x'),
+      std::string(1'500'000, ' '),
+  };
+  const std::vector<std::string> held_by_nobody{
+      "mcl1 held 1000 s 0 - x",
+      "mcl1 held 1000 s 0 - " + token + ".1@h:1",
+      "mcl1 held 1000 s 18446744073709551615:18446744073709551615 - " + token +
+          ".1@h:1\r\nflush_all\r\n",
+      "mcl1 reserved 1000 s 0 n:owner" + members,
+      "mcl1 held 1000 s 0 -" + members,
+  };
+  const mcl::LockOptions named{.timeout = 1s, .owner = mcl::OwnerId::named("owner")};
+  const auto shared = client();
+  for (const std::string& value : not_ours) {
+    put("memcachedlock:key", value);
+    EXPECT_THROW((void)mcl::Lock(shared, "key").try_lock(), mcl::ServerError)
+        << value.substr(0, 80);
+    EXPECT_THROW((void)mcl::RLock(shared, "key", named).try_lock(), mcl::ServerError);
+    EXPECT_EQ(server.get("memcachedlock:key"), value);
+    expect_others_undisturbed();
+  }
+  for (const std::string& value : held_by_nobody) {
+    put("memcachedlock:key", value);
+    EXPECT_FALSE(mcl::Lock(shared, "key").try_lock()) << value.substr(0, 80);
+    EXPECT_FALSE(mcl::Lock(shared, "key").try_lock_for(20ms));
+    EXPECT_EQ(server.get("memcachedlock:key"), value);
+    mcl::RLock owner(shared, "key", named);
+    if (owner.try_lock()) {
+      EXPECT_EQ(owner.release(), mcl::Release::released);
+    }
+    expect_others_undisturbed();
+  }
+}
+
+// A holder whose record is put back as it was, or replaced by that of another.
+TEST_P(Hostile, AHolderMeetsAForgedRecord) {
+  const auto shared = client();
+  mcl::Lock lock(shared, "key");
+  lock.lock();
+  const std::string mine = server.get("memcachedlock:key");
+  put("memcachedlock:key", mine);
+  EXPECT_TRUE(lock.extend());
+  EXPECT_EQ(lock.release(), mcl::Release::released);
+
+  lock.lock();
+  put("memcachedlock:key", mine);  // of an earlier holding
+  EXPECT_FALSE(lock.extend());
+  EXPECT_EQ(lock.release(), mcl::Release::lost);
+  EXPECT_EQ(server.get("memcachedlock:key"), mine);
+}
+
+// What a hostile client may put in the place of the epoch item.
+TEST_P(Hostile, AForgedEpochHoldsNobodyUpForEver) {
+  for (const std::string epoch :
+       {"mcl-epoch1 18446744073709551615 1000", "mcl-epoch1 9223372036854775807 1000",
+        "mcl-epoch1 1 18446744073709551615", "mcl-epoch1 1", "mcl-epoch1 1 1 1", "x", ""}) {
+    SCOPED_TRACE(epoch);
+    put("memcachedlock:^epoch", epoch);
+    const auto fresh = client();
+    mcl::Lock lock(fresh, "key");
+    ASSERT_TRUE(lock.try_lock());
+    const auto token = lock.fencing_token();
+    put("memcachedlock:^epoch", epoch);
+    mcl::Lock next(fresh, "next", {.restart_guard = mcl::RestartGuard::off});
+    ASSERT_TRUE(next.try_lock());
+    EXPECT_LT(token, next.fencing_token());
+  }
+}
+
+TEST_P(Hostile, OwnerTokensAreNotGuessed) {
+  std::set<std::string> tokens;
+  const std::regex form(
+      "mcl1 held \\d+ [0-9a-f]{15} 0 - \\d+/([0-9a-f]{32})\\.\\d+@\\S+:\\d+:\\d+ \\+\\d+:0");
+  for (int i = 0; i < 8; ++i) {
+    EXPECT_TRUE(ended_well(in_child([&]() -> bool {
+      mcl::Lock lock(client(), "key" + std::to_string(i));
+      lock.lock();
+      _exit(0);
+    })));
+    std::smatch match;
+    const std::string record = server.get("memcachedlock:key" + std::to_string(i));
+    ASSERT_TRUE(std::regex_match(record, match, form)) << record;
+    tokens.insert(match[1]);
+  }
+  EXPECT_EQ(tokens.size(), 8U);  // of each process its own
+}
+
+INSTANTIATE_TEST_SUITE_P(, Hostile, testing::Values(mcl::Protocol::text, mcl::Protocol::binary),
+                         [](const auto& setting) {
+                           return setting.param == mcl::Protocol::text ? "Text" : "Binary";
+                         });
+
+TEST(Credentials, AreNeverTold) {
+  const std::string secret = "pA55-w0rd-of-the-test";
+  std::string told;
+  mcl::ClientOptions options;
+  options.protocol = mcl::Protocol::binary;
+  options.sasl_user = "user";
+  options.sasl_password = secret;
+  options.operation_timeout = 200ms;
+  options.observer =
+      std::make_shared<mcl::LogObserver>([&](std::string_view line) { told.append(line); });
+  LocalServer server;  // knows of no login
+  const mcl::MemcachedClient client(server.address(), options);
+  const auto try_all = [&] {
+    try {
+      mcl::Lock lock(client, "key", {.on_unavailable = mcl::OnUnavailable::proceed});
+      lock.lock();
+      mcl::Lock failing(client, "key");
+      (void)failing.try_lock();
+    } catch (const mcl::Error& error) {
+      told += error.what() + error.key() + error.server();
+    }
+  };
+  try_all();
+  server.pause();
+  try_all();
+  server.stop();
+  try_all();
+  EXPECT_FALSE(told.empty());
+  EXPECT_EQ(told.find(secret), std::string::npos) << told;
+
+  options.sasl_password = std::string("a\0b", 3);
+  EXPECT_THROW(mcl::MemcachedClient("127.0.0.1", options), mcl::InvalidOption);
+}
+
+}  // namespace

@@ -1,0 +1,16 @@
+// Names of events.
+#include "memcachedlock/observer.hpp"
+
+#include <gtest/gtest.h>
+
+namespace mcl = memcachedlock;
+
+namespace {
+
+TEST(Observer, EveryKindHasAName) {
+  for (int kind = 0; kind <= static_cast<int>(mcl::EventKind::restart_seen); ++kind) {
+    EXPECT_NE(mcl::to_string(static_cast<mcl::EventKind>(kind)), "unknown");
+  }
+}
+
+}  // namespace
