@@ -16,7 +16,7 @@
 namespace memcachedlock {
 
 namespace detail {
-class Backend;
+class Cluster;
 }
 
 /// How requests are written. Both do the same.
@@ -84,8 +84,8 @@ class MEMCACHEDLOCK_EXPORT MemcachedClient {
 
  private:
   friend class BasicLock;
-  friend class detail::Backend;
-  std::shared_ptr<detail::Backend> backend_;
+  friend class detail::Cluster;
+  std::shared_ptr<detail::Cluster> cluster_;
 };
 
 }  // namespace memcachedlock

@@ -9,7 +9,6 @@
 #include <string>
 
 #include "memcachedlock/client.hpp"
-#include "memcachedlock/lease.hpp"
 
 namespace memcachedlock {
 

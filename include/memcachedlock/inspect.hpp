@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "memcachedlock/client.hpp"
-#include "memcachedlock/lease.hpp"
+#include "memcachedlock/fencing_token.hpp"
 
 namespace memcachedlock {
 

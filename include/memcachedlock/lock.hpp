@@ -11,19 +11,19 @@
 #include <utility>
 
 #include "memcachedlock/client.hpp"
+#include "memcachedlock/detail/hold.hpp"
 #include "memcachedlock/detail/wait_limit.hpp"
+#include "memcachedlock/fencing_token.hpp"
 #include "memcachedlock/key.hpp"
 #include "memcachedlock/lease.hpp"
 #include "memcachedlock/options.hpp"
+#include "memcachedlock/release.hpp"
 
 namespace memcachedlock {
 
 namespace detail {
 class AsyncAcquire;
 class AsyncRelease;
-class Tenure;
-enum class WayToWait;
-struct LockSpec;
 }  // namespace detail
 
 /// The members of all three locks: the standard's *TimedLockable*, so that std::unique_lock,
@@ -112,48 +112,17 @@ class MEMCACHEDLOCK_EXPORT BasicLock {
               std::string_view detail = {}, bool ends_contention = false) const noexcept;
 
  private:
-  struct Wait;
-  /// What this object holds, moved as a whole. Free: depth is 0.
-  struct Hold {
-    unsigned depth = 0;  // how often this object was locked; more than 1 for RLock, ZLock only
-    unsigned unprotected = 0;  // how many of these, the last ones, without the lock
-    unsigned generation = 0;   // the process that locked it
-    bool on_loop = false;      // acquired for an event loop, which must not wait for a release
-    OwnerId owner;             // who locked it
-    OwnerId loop_owner;        // of acquires for event loops, once there was one
-    std::shared_ptr<detail::Tenure> tenure;
-  };
-  struct Attempt;
-
   friend class detail::AsyncAcquire;
   friend class detail::AsyncRelease;
 
   /// Nothing: without limit.
   using Limit = std::optional<std::chrono::nanoseconds>;
   bool acquire(Limit limit, const std::stop_token& stop);
-  MEMCACHEDLOCK_HIDDEN bool is_unprotected();
-  MEMCACHEDLOCK_HIDDEN OwnerId owner_of(detail::WayToWait way);
-  [[noreturn]] MEMCACHEDLOCK_HIDDEN void cancel(Wait& wait) const;
-  MEMCACHEDLOCK_HIDDEN bool attempt(Wait& wait, Attempt how);
-  MEMCACHEDLOCK_HIDDEN bool ask(Wait& wait, Attempt how);
-  MEMCACHEDLOCK_HIDDEN bool reenter(Wait& wait);
-  [[nodiscard]] MEMCACHEDLOCK_HIDDEN bool somebody_waits(const Wait& wait) const;
-  MEMCACHEDLOCK_HIDDEN void line_up(Wait& wait);
-  MEMCACHEDLOCK_HIDDEN void tell_contended(Wait& wait) const;
-  MEMCACHEDLOCK_HIDDEN void tell_end(Wait& wait, EventKind kind,
-                                     std::string_view detail = {}) const;
-  MEMCACHEDLOCK_HIDDEN void go_unprotected(Wait& wait, const char* why);
-  [[nodiscard]] MEMCACHEDLOCK_HIDDEN bool reenters() const noexcept;
-  MEMCACHEDLOCK_HIDDEN void take(std::shared_ptr<detail::Tenure> tenure, const Wait& wait);
   MEMCACHEDLOCK_HIDDEN Release leave(std::optional<std::chrono::milliseconds> reservation);
-  MEMCACHEDLOCK_HIDDEN std::shared_ptr<detail::Tenure> leave_level(bool keep, Release& outcome);
   MEMCACHEDLOCK_HIDDEN void leave_for_good() noexcept;
-  MEMCACHEDLOCK_HIDDEN void require_held() const;
-  [[nodiscard]] MEMCACHEDLOCK_HIDDEN bool is_inherited() const noexcept;
-  MEMCACHEDLOCK_HIDDEN void clear() noexcept;
 
   std::shared_ptr<const detail::LockSpec> spec_;
-  Hold hold_;
+  detail::Hold hold_;
 };
 
 /// One holder at a time, and not twice in the same thread either.

@@ -7,7 +7,7 @@
 #include <functional>
 #include <string_view>
 
-#include "memcachedlock/lease.hpp"
+#include "memcachedlock/fencing_token.hpp"
 
 namespace memcachedlock {
 

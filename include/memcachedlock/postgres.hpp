@@ -19,7 +19,7 @@
 #include "memcachedlock/detail/fence.hpp"
 #include "memcachedlock/detail/plain_text.hpp"
 #include "memcachedlock/detail/postgres.hpp"
-#include "memcachedlock/lease.hpp"
+#include "memcachedlock/fencing_token.hpp"
 #include "memcachedlock/transaction.hpp"
 #include "memcachedlock/zlock.hpp"
 

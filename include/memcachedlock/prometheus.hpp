@@ -52,16 +52,16 @@ namespace memcachedlock {
 ///  memcachedlock_round_trip_seconds     | server         | requests that it answered
 ///
 /// The labels are `scope` (LockOptions::scope) and `lock` (lock, rlock, zlock) where nothing else
-/// is said. Never the key: there may be any number of them. Scopes beyond the first `most_scopes`
+/// is said. Never the key: there may be any number of them. Scopes beyond the first `max_scopes`
 /// are counted together, as "other". In a scope that is not UTF-8, bytes that are not printable
 /// ASCII stand as `\xHH`.
 class PrometheusObserver : public Observer {
  public:
   /// Throws what prometheus-cpp throws where one of the names is taken by another kind of metric.
   explicit PrometheusObserver(std::shared_ptr<prometheus::Registry> registry,
-                              std::size_t most_scopes = 100)
+                              std::size_t max_scopes = 100)
       : registry_(std::move(registry)),
-        most_scopes_(most_scopes),
+        max_scopes_(max_scopes),
         acquisitions_(counter(*registry_, "acquisitions_total", "Ends of acquires, by outcome.")),
         contended_(counter(*registry_, "contended_total", "Acquires that found another holder.")),
         lost_(counter(*registry_, "lost_total", "Leases that ended while they were held.")),
@@ -201,7 +201,7 @@ class PrometheusObserver : public Observer {
     const std::unique_lock lock(mutex_);
     std::string scope = detail::utf8_or_plain(place.first);  // others spoil all of a scrape
     if (!scopes_.contains(scope)) {
-      if (scopes_.size() >= most_scopes_) {
+      if (scopes_.size() >= max_scopes_) {
         scope = "other";
       } else {
         scopes_.insert(scope);
@@ -221,7 +221,7 @@ class PrometheusObserver : public Observer {
   }
 
   const std::shared_ptr<prometheus::Registry> registry_;  // events may come after its other users
-  const std::size_t most_scopes_;
+  const std::size_t max_scopes_;
   Counters& acquisitions_;
   Counters& contended_;
   Counters& lost_;

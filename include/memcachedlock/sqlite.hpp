@@ -14,7 +14,7 @@
 
 #include "memcachedlock/detail/fence.hpp"
 #include "memcachedlock/detail/plain_text.hpp"
-#include "memcachedlock/lease.hpp"
+#include "memcachedlock/fencing_token.hpp"
 #include "memcachedlock/transaction.hpp"
 
 namespace memcachedlock {

@@ -144,9 +144,9 @@ auto run_held(AnyLock& lock, const std::string& key, F& callable, Args&&... args
 }
 
 /// The client of a wrapped callable: from the environment, at each call, where none is given.
-class AnyClient {
+class ClientSource {
  public:
-  explicit AnyClient(std::optional<MemcachedClient> client) : client_(std::move(client)) {}
+  explicit ClientSource(std::optional<MemcachedClient> client) : client_(std::move(client)) {}
   [[nodiscard]] MemcachedClient get() const {
     return client_ ? *client_ : MemcachedClient::from_environment();
   }
@@ -158,7 +158,7 @@ class AnyClient {
 /// How with_lock and with_rlock run one call.
 template <class AnyLock>
 struct RunHeld {
-  AnyClient client;
+  ClientSource client;
   LockOptions options;
 
   template <class F, class... Args>
@@ -181,7 +181,7 @@ decltype(auto) reusable(std::remove_reference_t<Arg>& arg) {
 
 template <class... ConflictErrors>
 struct RunZLocked {
-  AnyClient client;
+  ClientSource client;
   ZLockOptions options;
 
   template <class F, class... Args>
@@ -301,7 +301,7 @@ template <detail::NotAClient KeyFn, class F>
 [[nodiscard]] auto with_lock(KeyFn&& key_fn, F&& callable,
                              std::chrono::milliseconds timeout = detail::default_timeout,
                              std::chrono::milliseconds interval = detail::default_interval) {
-  return detail::locked(detail::RunHeld<Lock>{detail::AnyClient(std::nullopt),
+  return detail::locked(detail::RunHeld<Lock>{detail::ClientSource(std::nullopt),
                                               detail::with_times<LockOptions>(timeout, interval)},
                         std::forward<KeyFn>(key_fn), std::forward<F>(callable));
 }
@@ -310,7 +310,7 @@ template <class KeyFn, class F>
 [[nodiscard]] auto with_lock(const MemcachedClient& client, KeyFn&& key_fn, F&& callable,
                              std::chrono::milliseconds timeout = detail::default_timeout,
                              std::chrono::milliseconds interval = detail::default_interval) {
-  return detail::locked(detail::RunHeld<Lock>{detail::AnyClient(client),
+  return detail::locked(detail::RunHeld<Lock>{detail::ClientSource(client),
                                               detail::with_times<LockOptions>(timeout, interval)},
                         std::forward<KeyFn>(key_fn), std::forward<F>(callable));
 }
@@ -318,7 +318,7 @@ template <class KeyFn, class F>
 template <class KeyFn, class F>
 [[nodiscard]] auto with_lock(const MemcachedClient& client, KeyFn&& key_fn, F&& callable,
                              LockOptions options) {
-  return detail::locked(detail::RunHeld<Lock>{detail::AnyClient(client), std::move(options)},
+  return detail::locked(detail::RunHeld<Lock>{detail::ClientSource(client), std::move(options)},
                         std::forward<KeyFn>(key_fn), std::forward<F>(callable));
 }
 
@@ -327,7 +327,7 @@ template <detail::NotAClient KeyFn, class F>
 [[nodiscard]] auto with_rlock(KeyFn&& key_fn, F&& callable,
                               std::chrono::milliseconds timeout = detail::default_timeout,
                               std::chrono::milliseconds interval = detail::default_interval) {
-  return detail::locked(detail::RunHeld<RLock>{detail::AnyClient(std::nullopt),
+  return detail::locked(detail::RunHeld<RLock>{detail::ClientSource(std::nullopt),
                                                detail::with_times<LockOptions>(timeout, interval)},
                         std::forward<KeyFn>(key_fn), std::forward<F>(callable));
 }
@@ -336,7 +336,7 @@ template <class KeyFn, class F>
 [[nodiscard]] auto with_rlock(const MemcachedClient& client, KeyFn&& key_fn, F&& callable,
                               std::chrono::milliseconds timeout = detail::default_timeout,
                               std::chrono::milliseconds interval = detail::default_interval) {
-  return detail::locked(detail::RunHeld<RLock>{detail::AnyClient(client),
+  return detail::locked(detail::RunHeld<RLock>{detail::ClientSource(client),
                                                detail::with_times<LockOptions>(timeout, interval)},
                         std::forward<KeyFn>(key_fn), std::forward<F>(callable));
 }
@@ -344,7 +344,7 @@ template <class KeyFn, class F>
 template <class KeyFn, class F>
 [[nodiscard]] auto with_rlock(const MemcachedClient& client, KeyFn&& key_fn, F&& callable,
                               LockOptions options) {
-  return detail::locked(detail::RunHeld<RLock>{detail::AnyClient(client), std::move(options)},
+  return detail::locked(detail::RunHeld<RLock>{detail::ClientSource(client), std::move(options)},
                         std::forward<KeyFn>(key_fn), std::forward<F>(callable));
 }
 
@@ -357,7 +357,7 @@ template <class... ConflictErrors, detail::NotAClient KeyFn, class F>
                               std::chrono::milliseconds timeout = detail::default_timeout,
                               std::chrono::milliseconds interval = detail::default_interval) {
   return detail::locked(
-      detail::RunZLocked<ConflictErrors...>{detail::AnyClient(std::nullopt),
+      detail::RunZLocked<ConflictErrors...>{detail::ClientSource(std::nullopt),
                                             detail::with_times<ZLockOptions>(timeout, interval)},
       std::forward<KeyFn>(key_fn), std::forward<F>(callable));
 }
@@ -367,7 +367,7 @@ template <class... ConflictErrors, class KeyFn, class F>
                               std::chrono::milliseconds timeout = detail::default_timeout,
                               std::chrono::milliseconds interval = detail::default_interval) {
   return detail::locked(
-      detail::RunZLocked<ConflictErrors...>{detail::AnyClient(client),
+      detail::RunZLocked<ConflictErrors...>{detail::ClientSource(client),
                                             detail::with_times<ZLockOptions>(timeout, interval)},
       std::forward<KeyFn>(key_fn), std::forward<F>(callable));
 }
@@ -376,7 +376,7 @@ template <class... ConflictErrors, class KeyFn, class F>
 [[nodiscard]] auto with_zlock(const MemcachedClient& client, KeyFn&& key_fn, F&& callable,
                               ZLockOptions options) {
   return detail::locked(
-      detail::RunZLocked<ConflictErrors...>{detail::AnyClient(client), std::move(options)},
+      detail::RunZLocked<ConflictErrors...>{detail::ClientSource(client), std::move(options)},
       std::forward<KeyFn>(key_fn), std::forward<F>(callable));
 }
 

@@ -30,17 +30,16 @@ namespace detail {
 template <class MakeLock>
 struct RunLockable {
   MakeLock make_lock;
-  std::optional<std::chrono::milliseconds> longest_wait;
+  std::optional<std::chrono::milliseconds> max_wait;
 
   template <class F, class... Args>
   auto operator()(const std::string& key, F& callable, Args&&... args) const ->
       typename ResultOf<F&, Args...>::type {
     auto&& lock = std::invoke(make_lock, key);
-    if (!longest_wait) {
+    if (!max_wait) {
       lock.lock();
-    } else if (!lock.try_lock_for(*longest_wait)) {
-      throw TimedOut("\"" + key + "\" was not free within " +
-                         std::to_string(longest_wait->count()) +
+    } else if (!lock.try_lock_for(*max_wait)) {
+      throw TimedOut("\"" + key + "\" was not free within " + std::to_string(max_wait->count()) +
                          " ms; wait longer, or look who holds it so long",
                      key);
     }
@@ -57,18 +56,17 @@ struct RunLockable {
 ///   [&](const std::string& key) { return PostgresLock(connection, key); }
 ///
 /// `make_lock` is called as a const object, by as many threads at once as the wrapped callable.
-/// Waits at most `longest_wait`, without limit where none is given, then throws TimedOut. Else it
+/// Waits at most `max_wait`, without limit where none is given, then throws TimedOut. Else it
 /// throws what the lock throws, and LeaseLost as with_lock() does where the lock has a lease; the
 /// `const Lease&` that a callable asks for is an empty one where it has none.
 template <class MakeLock, class KeyFn, class F>
 requires TimedLockable < std::remove_reference_t < std::invoke_result_t <
     const std::decay_t<MakeLock>
-&, const std::string& >>>
-       [[nodiscard]] auto with_lockable(
-           MakeLock&& make_lock, KeyFn&& key_fn, F&& callable,
-           std::optional<std::chrono::milliseconds> longest_wait = std::nullopt) {
+&, const std::string& >>> [[nodiscard]] auto with_lockable(
+                              MakeLock&& make_lock, KeyFn&& key_fn, F&& callable,
+                              std::optional<std::chrono::milliseconds> max_wait = std::nullopt) {
   return detail::locked(
-      detail::RunLockable<std::decay_t<MakeLock>>{std::forward<MakeLock>(make_lock), longest_wait},
+      detail::RunLockable<std::decay_t<MakeLock>>{std::forward<MakeLock>(make_lock), max_wait},
       std::forward<KeyFn>(key_fn), std::forward<F>(callable));
 }
 

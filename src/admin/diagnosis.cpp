@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "memcachedlock/error.hpp"
-#include "server/backend.hpp"
+#include "server/cluster.hpp"
 
 namespace memcachedlock {
 
@@ -51,7 +51,7 @@ void measure(detail::Server& server, const Key& key, int rounds, Diagnosis& resu
 
 Diagnosis diagnose(const MemcachedClient& client, const ServerAddress& address, int rounds) {
   Diagnosis result;
-  detail::Server& server = detail::Backend::of(client).server_at(address);
+  detail::Server& server = detail::Cluster::of(client).server_at(address);
   try {
     const std::string& prefix = client.options().prefix;
     const auto general = server.statistics("");
@@ -83,7 +83,7 @@ Diagnosis diagnose(const MemcachedClient& client, const ServerAddress& address, 
 }
 
 Traffic traffic(const MemcachedClient& client, const ServerAddress& address) {
-  const auto general = detail::Backend::of(client).server_at(address).statistics("");
+  const auto general = detail::Cluster::of(client).server_at(address).statistics("");
   Traffic result;
   result.reads = number(general, "cmd_get");
   result.writes = number(general, "cmd_set");

@@ -8,9 +8,10 @@
 #include <utility>
 
 #include "admin/key_listing.hpp"
-#include "lock/departure.hpp"
+#include "lock/remove_token.hpp"
 #include "memcachedlock/error.hpp"
-#include "server/backend.hpp"
+#include "server/cluster.hpp"
+#include "wire/epoch_item.hpp"
 #include "wire/record.hpp"
 
 namespace memcachedlock {
@@ -58,7 +59,7 @@ std::vector<Participant> participants(const std::vector<detail::Member>& members
 
 /// Nothing when there is no record.
 std::optional<LockStatus> status_of(const detail::Server& server, const Key& key,
-                                    const detail::View& view) {
+                                    const detail::Snapshot& view) {
   const auto record = detail::record_in(view.lock);
   if (!record) return std::nullopt;
   LockStatus status;
@@ -69,7 +70,7 @@ std::optional<LockStatus> status_of(const detail::Server& server, const Key& key
   if (record->owner.starts_with("n:")) {
     status.owner = printable(std::string_view(record->owner).substr(2));
   }
-  status.holders = participants(record->members);
+  status.holders = participants(record->holders);
   status.waiters = participants(record->waiters);
   status.timeout = record->lease;
   status.usual_hold = record->hold.usual;
@@ -80,7 +81,7 @@ std::optional<LockStatus> status_of(const detail::Server& server, const Key& key
     status.lease_left =
         std::clamp(record->written + record->lease - now, milliseconds(0), record->lease);
   }
-  const auto epoch = view.epoch ? detail::Epoch::parse(view.epoch->value) : std::nullopt;
+  const auto epoch = view.epoch ? detail::EpochItem::parse(view.epoch->value) : std::nullopt;
   if (record->fence) {
     status.token = record->fence;
   } else if (epoch && record->waiters.empty()) {
@@ -93,10 +94,10 @@ std::optional<LockStatus> status_of(const detail::Server& server, const Key& key
 
 std::optional<LockStatus> inspect(const MemcachedClient& client, std::string_view text,
                                   std::string_view scope) {
-  detail::Backend& backend = detail::Backend::of(client);
+  detail::Cluster& cluster = detail::Cluster::of(client);
   const Key key(client.options().prefix, scope, text);
-  detail::Server& server = backend.server_of(key);
-  const detail::View view = server.read(key);
+  detail::Server& server = cluster.server_of(key);
+  const detail::Snapshot view = server.read(key);
   auto status = status_of(server, key, view);
   if (view.lock && !status) detail::reject_item(key, server);
   if (status) status->key = text;  // not shortened
@@ -105,19 +106,19 @@ std::optional<LockStatus> inspect(const MemcachedClient& client, std::string_vie
 
 std::vector<LockStatus> list_locks(const MemcachedClient& client, const ServerAddress& address,
                                    milliseconds limit) {
-  detail::Backend& backend = detail::Backend::of(client);
+  detail::Cluster& cluster = detail::Cluster::of(client);
   const std::string& prefix = client.options().prefix;
   std::vector<Key> keys;
   for (const std::string& item : detail::list_items(address, client.options(), prefix, limit)) {
     auto key = Key::from_item(prefix, item);
     // The others were left by clients with another list of servers.
-    if (key && backend.server_of(*key).address() == address) keys.push_back(*std::move(key));
+    if (key && cluster.server_of(*key).address() == address) keys.push_back(*std::move(key));
   }
   std::vector<LockStatus> locks;
-  constexpr std::size_t most = detail::Connection::most_keys - 1;  // and the epoch
+  constexpr std::size_t most = detail::Connection::max_keys - 1;  // and the epoch
   for (std::span<const Key> left(keys); !left.empty();) {
     const auto part = left.first(std::min(most, left.size()));
-    detail::Server& server = backend.server_of(part.front());
+    detail::Server& server = cluster.server_of(part.front());
     const auto views = server.read_all(part);
     for (std::size_t at = 0; at < part.size(); ++at) {
       auto status = status_of(server, part[at], views[at]);
@@ -131,20 +132,20 @@ std::vector<LockStatus> list_locks(const MemcachedClient& client, const ServerAd
 }
 
 Broken break_lock(const MemcachedClient& client, const LockStatus& status) {
-  detail::Backend& backend = detail::Backend::of(client);
+  detail::Cluster& cluster = detail::Cluster::of(client);
   const auto key = Key::from_item(client.options().prefix, status.item);
   if (!key) {
     throw InvalidKey(
         fmt::format("\"{}\" is no lock of this client: it has another prefix", status.item),
         status.key, status.server);
   }
-  detail::Server& server = backend.server_of(*key);
+  detail::Server& server = cluster.server_of(*key);
   Broken outcome = Broken::changed;
   for (const Participant& holder : status.holders) {
     auto view = server.read_lock(*key);
     const auto record = detail::record_in(view.lock);
-    if (!record || !record->has(holder.token)) continue;
-    if (detail::take_out(server, *key, holder.token, *record, view.lock->cas).outcome ==
+    if (!record || !record->holds(holder.token)) continue;
+    if (detail::remove_token(server, *key, holder.token, *record, view.lock->cas).outcome ==
         Release::released) {
       outcome = Broken::freed;
     }

@@ -24,7 +24,7 @@ class Listing {
  public:
   Listing(const ServerAddress& server, const ClientOptions& options, Clock::time_point end)
       : name_(server.to_string()),
-        longest_wait_(options.operation_timeout),
+        max_wait_(options.operation_timeout),
         end_(end),
         socket_(server, options.connect_timeout) {}
 
@@ -48,7 +48,7 @@ class Listing {
 
  private:
   [[nodiscard]] Clock::time_point deadline() const {
-    return std::min(Clock::now() + longest_wait_, end_);
+    return std::min(Clock::now() + max_wait_, end_);
   }
 
   [[noreturn]] void refuse(std::string_view answer) const {
@@ -61,7 +61,7 @@ class Listing {
   }
 
   std::string read_line() {
-    constexpr std::size_t longest_line = 4'096;
+    constexpr std::size_t max_line = 4'096;
     for (;;) {
       const auto end = received_.find('\n', seen_);
       if (end != std::string::npos) {
@@ -71,7 +71,7 @@ class Listing {
         return line;
       }
       received_.erase(0, std::exchange(seen_, 0));
-      if (received_.size() > longest_line) refuse(received_);
+      if (received_.size() > max_line) refuse(received_);
       const bool more = socket_.receive(received_, deadline());
       if (!more && answered_) {
         throw Failure(Failure::Kind::disconnected, "the connection was closed");
@@ -99,7 +99,7 @@ class Listing {
   }
 
   const std::string name_;
-  const milliseconds longest_wait_;
+  const milliseconds max_wait_;
   const Clock::time_point end_;
   const RawSocket socket_;
   bool answered_ = false;

@@ -30,6 +30,6 @@ using Clock = BootClock;
 
 /// The system counts a wait on a clock that stands still while the machine sleeps. So what must not
 /// come late after a sleep waits no longer than this at a time.
-constexpr std::chrono::seconds longest_nap{1};
+constexpr std::chrono::seconds max_nap{1};
 
 }  // namespace memcachedlock::detail

@@ -124,7 +124,7 @@ std::uint64_t random_bits() {
   return bits;
 }
 
-std::string here() {
+std::string thread_label() {
   // Without a destructor: static objects may still lock after those of the thread have run.
   struct Place {
     unsigned generation;

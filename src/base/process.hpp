@@ -79,6 +79,6 @@ std::string next_stamp();
 std::uint64_t random_bits();
 
 /// "host:pid:thread" of the calling thread, one word, for people who look at a record.
-std::string here();
+std::string thread_label();
 
 }  // namespace memcachedlock::detail

@@ -54,7 +54,7 @@ struct Pipe {
 };
 
 /// In the child: what must not be done is to allocate.
-[[noreturn]] void become(char* const* arguments, bool own_group, const Pipe& go, int failure) {
+[[noreturn]] void exec_child(char* const* arguments, bool own_group, const Pipe& go, int failure) {
   if (own_group) setpgid(0, 0);
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   // Not before all is there that ends it when we are killed.
@@ -91,7 +91,7 @@ bool Child::ends_a_process(int signal) {
          signal != SIGCONT && signal != SIGTSTP;
 }
 
-Sent Child::read_signal(int descriptor) {
+ReceivedSignal Child::read_signal(int descriptor) {
   signalfd_siginfo info{};
   if (read(descriptor, &info, sizeof info) != sizeof info) return {};
   const int number = static_cast<int>(info.ssi_signo);
@@ -110,7 +110,7 @@ Child::Child(std::vector<std::string> command) : own_group_(!has_terminal()) {
   const Pipe go;
   pid_ = fork();
   if (pid_ < 0) fail("fork");
-  if (pid_ == 0) become(arguments.data(), own_group_, go, failure.write);
+  if (pid_ == 0) exec_child(arguments.data(), own_group_, go, failure.write);
   close(failure.write);
   close(go.read);
   if (own_group_) setpgid(pid_, pid_);  // whoever comes first
@@ -158,7 +158,7 @@ void Child::wait_for_exec(int descriptor) {
   close(descriptor);
 }
 
-void Child::forward(Sent signal) const {
+void Child::forward(ReceivedSignal signal) const {
   if (own_group_ || !signal.by_terminal) kill(own_group_ ? -pid_ : pid_, signal.number);
 }
 

@@ -9,7 +9,7 @@
 namespace memcachedlock::cli {
 
 /// Which is not the terminal's driver, whose signals reach the command by themselves.
-struct Sent {
+struct ReceivedSignal {
   int number = 0;
   bool by_terminal = false;
 };
@@ -27,7 +27,7 @@ class Child {
   /// an error, and of job control. Blocks them, and SIGCHLD, for good; to be called before any
   /// thread is started. They are then read from the descriptor that it returns, with read_signal().
   static int catch_signals();
-  static Sent read_signal(int descriptor);
+  static ReceivedSignal read_signal(int descriptor);
   /// Whether a process that does not handle the signal is ended by it.
   static bool ends_a_process(int signal);
 
@@ -40,7 +40,7 @@ class Child {
   /// Whether exec() went wrong, and how (errno).
   [[nodiscard]] int trouble() const noexcept { return trouble_; }
   /// What the terminal has sent to both is not sent again.
-  void forward(Sent signal) const;
+  void forward(ReceivedSignal signal) const;
   /// To all of it that can be reached, stopped or not.
   void send(int signal) const;
   /// After it has ended: what it has started and left is killed, where that can be told.

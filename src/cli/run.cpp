@@ -34,14 +34,14 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 /// Something that another thread tells the one that waits for descriptors.
-class Bell {
+class WakeFd {
  public:
-  Bell() : descriptor_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+  WakeFd() : descriptor_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
     if (descriptor_ < 0) throw std::system_error(errno, std::generic_category(), "eventfd");
   }
-  ~Bell() { close(descriptor_); }
-  Bell(const Bell&) = delete;
-  Bell& operator=(const Bell&) = delete;
+  ~WakeFd() { close(descriptor_); }
+  WakeFd(const WakeFd&) = delete;
+  WakeFd& operator=(const WakeFd&) = delete;
   void ring() const noexcept { eventfd_write(descriptor_, 1); }
   /// True once after each ring().
   [[nodiscard]] bool rang() const noexcept {
@@ -55,7 +55,7 @@ class Bell {
 };
 
 /// Until a signal, the bell, or the time.
-void wait_for(int signals, const Bell& bell, std::optional<Clock::time_point> until) {
+void wait_for(int signals, const WakeFd& bell, std::optional<Clock::time_point> until) {
   std::array<pollfd, 2> both{{{signals, POLLIN, 0}, {bell.descriptor(), POLLIN, 0}}};
   int limit = -1;
   if (until) {
@@ -78,7 +78,7 @@ void wait_for(int signals, const Bell& bell, std::optional<Clock::time_point> un
   std::_Exit(128 + signal);
 }
 
-enum class Had { yes, not_in_time, interrupted };
+enum class LockOutcome { yes, not_in_time, interrupted };
 
 /// Until it is had, or `stop` is requested. memcached has answered before; where it goes away
 /// meanwhile, as for a restart, it is asked again. Throws what it said last, where it has not come
@@ -105,11 +105,11 @@ bool wait_patiently(Lock& lock, const std::stop_token& stop) {
 }
 
 /// Waits in a second thread, so that signals find this one. `signal` is what interrupted it.
-Had wait_for_lock(Lock& lock, const RunOptions& options, int signals, int& signal) {
+LockOutcome wait_for_lock(Lock& lock, const RunOptions& options, int signals, int& signal) {
   const bool once = options.wait == milliseconds(0);
   const auto deadline =
       options.wait && !once ? std::optional(Clock::now() + *options.wait) : std::nullopt;
-  const Bell done;
+  const WakeFd done;
   std::exception_ptr trouble;
   bool held = false;
   std::stop_source stop;
@@ -122,38 +122,38 @@ Had wait_for_lock(Lock& lock, const RunOptions& options, int signals, int& signa
     }
     done.ring();
   });
-  Had outcome = Had::yes;
+  LockOutcome outcome = LockOutcome::yes;
   while (!done.rang()) {
-    wait_for(signals, done, outcome == Had::yes ? deadline : std::nullopt);
-    const Sent sent = Child::read_signal(signals);
+    wait_for(signals, done, outcome == LockOutcome::yes ? deadline : std::nullopt);
+    const ReceivedSignal sent = Child::read_signal(signals);
     if (Child::ends_a_process(sent.number)) {
       signal = sent.number;
-      outcome = Had::interrupted;
+      outcome = LockOutcome::interrupted;
     } else if (sent.number == SIGTSTP) {
       kill(getpid(), SIGSTOP);
-    } else if (outcome == Had::yes && deadline && Clock::now() >= *deadline) {
-      outcome = Had::not_in_time;
+    } else if (outcome == LockOutcome::yes && deadline && Clock::now() >= *deadline) {
+      outcome = LockOutcome::not_in_time;
     }
-    if (outcome != Had::yes) stop.request_stop();
+    if (outcome != LockOutcome::yes) stop.request_stop();
   }
   waiter.join();
-  if (outcome == Had::interrupted) {
+  if (outcome == LockOutcome::interrupted) {
     if (held) lock.unlock();
     return outcome;
   }
   if (trouble) std::rethrow_exception(trouble);
-  return held ? Had::yes : Had::not_in_time;
+  return held ? LockOutcome::yes : LockOutcome::not_in_time;
 }
 
 /// Until the command has ended. True when the lease was lost meanwhile.
-bool attend(Child& child, const Lease& lease, const RunOptions& options, int signals) {
-  const Bell lost;
+bool supervise(Child& child, const Lease& lease, const RunOptions& options, int signals) {
+  const WakeFd lost;
   const std::stop_callback on_loss(lease.lost(), [&lost] { lost.ring(); });
   bool gone = false;
   std::optional<Clock::time_point> kill_at;
   for (;;) {
     wait_for(signals, lost, kill_at);
-    for (Sent sent = Child::read_signal(signals); sent.number != 0;
+    for (ReceivedSignal sent = Child::read_signal(signals); sent.number != 0;
          sent = Child::read_signal(signals)) {
       if (sent.number != SIGCHLD) child.forward(sent);
     }
@@ -191,7 +191,7 @@ struct Ending {
 Ending run_under(Lock& lock, const RunOptions& options, int signals) {
   Child child(options.command);
   Ending ending;
-  ending.lost = attend(child, lock.lease(), options, signals);
+  ending.lost = supervise(child, lock.lease(), options, signals);
   ending.trouble = child.trouble();
   ending.status = child.status();
   switch (lock.release()) {
@@ -226,9 +226,9 @@ int run(const CommonOptions& common, const RunOptions& options) {
   Lock lock(client, options.key, lock_options);
 
   int signal = 0;
-  const Had had = wait_for_lock(lock, options, signals, signal);
-  if (had == Had::interrupted) end_by(signal);
-  if (had == Had::not_in_time) return options.conflict_status;
+  const LockOutcome had = wait_for_lock(lock, options, signals, signal);
+  if (had == LockOutcome::interrupted) end_by(signal);
+  if (had == LockOutcome::not_in_time) return options.conflict_status;
 
   setenv("MEMCACHEDLOCK_TOKEN", lock.fencing_token().to_string().c_str(), 1);
   const Ending ending = run_under(lock, options, signals);

@@ -126,7 +126,7 @@ class Screen {
 };
 
 // Keys and signals are looked at between two servers.
-constexpr milliseconds longest_listing{2'000};
+constexpr milliseconds max_listing{2'000};
 
 struct ServerView {
   std::string trouble;
@@ -146,7 +146,7 @@ class Observation {
       const auto before = view.traffic;
       view = {};
       try {
-        view.locks = list_locks(client_, server, longest_listing);
+        view.locks = list_locks(client_, server, max_listing);
         view.traffic = traffic(client_, server);
         if (before && !has_restarted(*before, *view.traffic)) {
           view.rates = rates(*before, *view.traffic, now - looked_at_);

@@ -2,23 +2,22 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <atomic>
 #include <thread>
 #include <utility>
 
-#include "base/keeper.hpp"
 #include "base/process.hpp"
-#include "lock/lock_spec.hpp"
-#include "lock/wait.hpp"
+#include "base/timer_thread.hpp"
+#include "lock/acquisition.hpp"
 #include "memcachedlock/error.hpp"
+#include "waiting/lock_spec.hpp"
 
 namespace memcachedlock::detail {
 
 /// Its mutex is locked while it is at work, so that abandon() returns when it is not.
-class AsyncOperation::Task : public Keeper::Task, public std::enable_shared_from_this<Task> {
+class AsyncOperation::Task : public TimerThread::Task, public std::enable_shared_from_this<Task> {
  public:
-  explicit Task(Keeper& keeper) : keeper_(keeper) {}
+  explicit Task(TimerThread& keeper) : keeper_(keeper) {}
 
   /// Throws std::system_error where the thread can't be made.
   void start() {
@@ -46,13 +45,13 @@ class AsyncOperation::Task : public Keeper::Task, public std::enable_shared_from
     give_up();
   }
 
-  std::optional<Keeper::Times> on_time(std::chrono::milliseconds /*limit*/) override {
+  std::optional<TimerThread::Times> on_time(std::chrono::milliseconds /*limit*/) override {
     const MutexLock lock(mutex_);
     if (ended_ || forsaken_.load()) return std::nullopt;
     at_work_.store(std::this_thread::get_id());
     const auto again = step();
     at_work_.store({});
-    if (again) return Keeper::Times{*again, *again};
+    if (again) return TimerThread::Times{*again, *again};
     ended_ = true;
     finish();
     return std::nullopt;
@@ -84,7 +83,7 @@ class AsyncOperation::Task : public Keeper::Task, public std::enable_shared_from
   /// Forgets the lock object, and whom to tell; asks nothing.
   virtual void give_up() noexcept = 0;
 
-  Keeper& keeper_;
+  TimerThread& keeper_;
   const unsigned generation_ = process_generation();
   Mutex mutex_;
   bool ended_ MCL_GUARDED_BY(mutex_) = false;
@@ -100,108 +99,64 @@ void AsyncOperation::cancel() noexcept { task_->cancel(); }
 void AsyncOperation::forsake() noexcept { task_->forsake(); }
 void AsyncOperation::abandon() noexcept { task_->abandon(); }
 
-/// The loop of BasicLock::acquire(), one turn each time.
+/// Drives an Acquisition, as BasicLock::acquire() does in a thread.
 class AsyncAcquire::AcquireTask final : public AsyncOperation::Task {
  public:
-  AcquireTask(BasicLock& lock, std::optional<std::chrono::nanoseconds> limit, Done done)
-      : Task(lock.spec_->server.acquiring()),
-        lock_(lock),
-        deadline_(limit ? std::optional(Clock::now() + *limit) : std::nullopt),
-        done_(std::move(done)),
-        held_(lock.is_unprotected()) {
-    if (!held_) wait_.emplace(lock, BasicLock::Wait::Way::background);
-  }
+  AcquireTask(BasicLock& lock, Done done)
+      : Task(lock.spec_->server.acquiring()), spec_(lock.spec_), done_(std::move(done)) {}
 
-  /// Before it is started, where shared_from_this() is there.
-  void arrange_wakes() {
-    if (!wait_) return;
-    wait_->wake = [weak = weak_from_this()] {
+  /// Before it is started, where weak_from_this() is there.
+  void begin(BasicLock& lock, std::optional<std::chrono::nanoseconds> limit) {
+    held_ = lock.hold_.enter_unprotected(*spec_);
+    if (held_) return;
+    acquisition_.emplace(spec_, lock.hold_, Waiting::event_loop, limit, [weak = weak_from_this()] {
       if (const auto self = weak.lock()) static_cast<AcquireTask&>(*self).schedule();
-    };
+    });
   }
 
  private:
   std::optional<Clock::time_point> step() override {
     if (held_) return std::nullopt;
-    std::optional<Clock::time_point> again;
     try {
-      again = turn();
+      if (const auto again = acquisition_->step(is_cancelled())) return again;
+      held_ = acquisition_->acquired();
     } catch (...) {
       trouble_ = std::current_exception();
     }
-    if (again) {
-      due_ = *again;
-    } else {
-      wait_.reset();  // out of the queue, before anybody is told
-    }
-    return again;
+    acquisition_.reset();  // out of the queue, before anybody is told
+    return std::nullopt;
   }
 
   void end_with_process() override {
     if (held_) return;
-    wait_->candidate.leave_later();
-    wait_.reset();
-    const std::string& key = lock_.spec_->key.text();
+    acquisition_->abandon();
+    acquisition_.reset();
+    const std::string& key = spec_->key.text();
     trouble_ = std::make_exception_ptr(
         Cancelled(fmt::format("waiting for \"{}\" was cancelled: the process ends", key), key,
-                  lock_.spec_->server.name()));
+                  spec_->server.name()));
   }
 
   void finish() override { std::exchange(done_, nullptr)(trouble_, held_); }
 
   void give_up() noexcept override {
-    if (wait_) wait_->candidate.leave_later();
-    wait_.reset();
+    if (acquisition_) acquisition_->abandon();
+    acquisition_.reset();
     done_ = nullptr;
   }
 
-  std::optional<Clock::time_point> turn() {
-    BasicLock::Wait& wait = *wait_;
-    if (napping_) {
-      BasicLock::Attempt how;
-      if (const auto until = wait.place->nap(deadline_, is_cancelled(), how.woken)) return until;
-      napping_ = false;
-      if (how.woken.index() != 0) held_ = lock_.attempt(wait, std::move(how));
-    }
-    if (!held_ && is_cancelled()) lock_.cancel(wait);
-    if (!held_ && !(asked_ && is_late()) && (!wait.place || wait.place->may_ask())) held_ = ask();
-    if (held_) return std::nullopt;
-    if (is_late()) {
-      lock_.tell_end(wait, EventKind::given_up, "timed_out");
-      return std::nullopt;
-    }
-    napping_ = wait.place.has_value();
-    if (napping_) return Clock::now();
-    return deadline_ ? std::min(wait.again, *deadline_) : wait.again;
-  }
-
-  [[nodiscard]] bool is_late() const { return deadline_ && Clock::now() >= *deadline_; }
-
-  /// The thread asks for one after the other. Where it had to wait for an answer that did not come,
-  /// all whose turn had come meanwhile share that.
-  bool ask() {
-    asked_ = true;
-    BasicLock::Attempt how;
-    if (auto failure = lock_.spec_->server.failure_since(due_)) how.woken = *std::move(failure);
-    return lock_.attempt(*wait_, std::move(how));
-  }
-
-  BasicLock& lock_;
-  const std::optional<Clock::time_point> deadline_;
+  const SharedSpec spec_;
   Done done_;
-  bool held_;
+  bool held_ = false;
   std::exception_ptr trouble_;
-  std::optional<BasicLock::Wait> wait_;
-  Clock::time_point due_ = Clock::now();  // since when it wants to ask
-  bool asked_ = false;
-  bool napping_ = false;
+  std::optional<Acquisition> acquisition_;
 };
 
 AsyncAcquire::AsyncAcquire(BasicLock& lock, std::optional<std::chrono::nanoseconds> limit,
                            Done done)
     : AsyncOperation([&] {
-        auto task = std::make_shared<AcquireTask>(lock, limit, std::move(done));
-        task->arrange_wakes();
+        auto task = std::make_shared<AcquireTask>(lock, std::move(done));
+        task->begin(lock, limit);
         return task;
       }()) {}
 AsyncAcquire::~AsyncAcquire() = default;

@@ -8,7 +8,8 @@
 #include <utility>
 
 #include "base/process.hpp"
-#include "lock/departure.hpp"
+#include "lock/record_changes.hpp"
+#include "lock/remove_token.hpp"
 #include "memcachedlock/error.hpp"
 
 namespace memcachedlock::detail {
@@ -18,14 +19,14 @@ namespace {
 using std::chrono::milliseconds;
 
 // The record must stay short: it is read with every look. Whoever finds it full asks as others do.
-constexpr std::size_t most_waiters = 64;
+constexpr std::size_t max_waiters = 64;
 
 // Who polls in vain for as long as it takes others to hold it so often, and at least so long,
 // starves and enters the queue too. Where that has more than a few in it already it polls on:
 // should they all have died, each costs the others a grace.
 constexpr int turns_until_starving = 8;
-constexpr milliseconds shortest_starving{50};
-constexpr std::size_t most_starving = 4;
+constexpr milliseconds min_starving{50};
+constexpr std::size_t max_starving = 4;
 
 /// How long somebody else's lease may still run by their clock when it is over by ours.
 Clock::duration drift_of(milliseconds lease) { return lease / 500 + milliseconds(10); }
@@ -33,77 +34,51 @@ Clock::duration drift_of(milliseconds lease) { return lease / 500 + milliseconds
 }  // namespace
 
 Candidate::Candidate(SharedSpec spec, OwnerId owner)
-    : spec_(std::move(spec)),
-      owner_(std::move(owner)),
+    : bid_{std::move(spec), std::move(owner), thread_label()},
       generation_(process_generation()),
-      place_(here()),
       token_(next_token()),
       stamp_(next_stamp()) {}
 
 Candidate::~Candidate() {
-  if (queued_ && generation_ == process_generation()) leave_place(token_);
+  if (queued_ && generation_ == process_generation()) leave_seat(token_);
 }
 
-void Candidate::leave_place(const std::string& token) noexcept {
+void Candidate::leave_seat(const std::string& token) noexcept {
   try {
-    take_out(spec_->server, spec_->key, token, spec_->server.read_lock(spec_->key));
+    remove_token(spec_->server, spec_->key, token, spec_->server.read_lock(spec_->key));
   } catch (const Error&) {
-    take_out_later(spec_, token);
+    remove_token_later(spec_, token);
   }
 }
 
 void Candidate::leave_later() noexcept {
-  if (std::exchange(queued_, false)) take_out_later(spec_, token_, Arrival::certain);
+  if (std::exchange(queued_, false)) remove_token_later(spec_, token_, WasStored::yes);
 }
 
-std::optional<std::string> Candidate::give_place() {
+std::optional<std::string> Candidate::give_seat() {
   if (!std::exchange(queued_, false)) return std::nullopt;
   return std::exchange(token_, next_token());
 }
 
-void Candidate::take_place(std::string token) {
+void Candidate::take_seat(std::string token) {
   token_ = std::move(token);
   queued_ = true;
 }
 
-Record Candidate::own_record(const Record& before, const std::string& token) const {
-  Record record = before;
-  record.reserved = false;
-  record.lease = spec_->options.timeout;
-  record.stamp = stamp_;
-  record.fence = {};
-  record.owner = owner_.word();
-  record.members.clear();
-  record.add(token, place_);
-  record.since = {};
-  record.date();
-  // Who has not held it yet passes on what others have found.
-  const auto hold = spec_->recent.hold();
-  if (hold.usual.count() != 0) record.hold = hold;
-  record.remove_waiter(token_);
-  return record;
-}
-
-Record Candidate::offer(const Record& before, const Handed& handed) const {
-  Record record = own_record(before, handed.token);
-  record.stamp = handed.stamp;
-  return record;
-}
-
-View Candidate::add() {
+Snapshot Candidate::add() {
   queued_ = false;
-  sent_ = own_record({}, token_);
+  sent_ = taken_by(bid_, {}, token_, stamp_, token_);
   const LockOptions& options = spec_->options;
   return spec_->server.add_and_read(
       spec_->key, *sent_, lease_term(token_, *sent_, options, options.timeout), may_have_landed_);
 }
 
-View Candidate::enter_queue() {
-  return spec_->server.append_and_read(spec_->key, Record::waiter_word(token_, place_),
+Snapshot Candidate::enter_queue() {
+  return spec_->server.append_and_read(spec_->key, Record::waiter_word(token_, bid_.thread_label),
                                        may_have_landed_);
 }
 
-View Candidate::write(Record record, const Cas& cas) {
+Snapshot Candidate::write(Record record, const Cas& cas) {
   sent_ = std::move(record);
   const LockOptions& options = spec_->options;
   return spec_->server.cas_and_read(spec_->key, *sent_,
@@ -111,37 +86,37 @@ View Candidate::write(Record record, const Cas& cas) {
                                     may_have_landed_);
 }
 
-View Candidate::write_own(const Record& before, const Cas& cas) {
+Snapshot Candidate::write_own(const Record& before, const Cas& cas) {
   stamp_ = next_stamp();
-  return write(own_record(before, token_), cas);
+  return write(taken_by(bid_, before, token_, stamp_, token_), cas);
 }
 
 /// The same owner in another process has it: join it, or take its reservation.
-View Candidate::join(const Record& before, const View& view) {
+Snapshot Candidate::join(const Record& before, const Snapshot& view) {
   const Cas& cas = view.lock->cas;
   Record joined = before;
-  if (joined.reserved) joined.members.clear();
+  if (joined.reserved) joined.holders.clear();
   joined.reserved = false;
   joined.lease = std::max(joined.lease, spec_->options.timeout);
   // All members have the first one's token, whatever becomes of the epoch meanwhile.
   if (!joined.fence) joined.fence = {epoch_of(view), cas.id};
   joined.stamp = stamp_ = next_stamp();
-  joined.add(token_, place_);
-  joined.date();
+  joined.add_holder(token_, bid_.thread_label);
+  joined.stamp_times();
   joined.remove_waiter(token_);
   return write(std::move(joined), cas);
 }
 
-View Candidate::evict(Record rest, const Cas& cas) {
+Snapshot Candidate::evict(Record rest, const Cas& cas) {
   rest.stamp = next_stamp();
   Term term;
-  if (rest.members.empty()) {
-    if (rest.waiters.empty() || rest.place_of(token_) == 0U) return write_own(rest, cas);
-    rest.grant(grace);
+  if (rest.holders.empty()) {
+    if (rest.waiters.empty() || rest.queue_position(token_) == 0U) return write_own(rest, cas);
+    rest.grant_to_first(grace);
     term.lease = grace;
   }
   sent_ = std::move(rest);
-  if (term.lease.count() != 0) term.holder = sent_->members.front().token();
+  if (term.lease.count() != 0) term.holder = sent_->holders.front().token();
   term.item = lifetime(*sent_, true);
   bool stored = false;  // nothing of ours
   return spec_->server.cas_and_read(spec_->key, *sent_, term, cas, stored);
@@ -157,11 +132,11 @@ std::optional<Record> Candidate::without_dead(const Record& found) {
     seen_stamp_ = found.stamp;
     seen_at_ = now;
   } else if (now >= seen_at_ + found.lease + drift_of(found.lease)) {
-    rest.members.clear();
+    rest.holders.clear();
     return rest;
   }
   const auto first_end = std::min_element(
-      found.members.begin(), found.members.end(), [](const Member& one, const Member& other) {
+      found.holders.begin(), found.holders.end(), [](const Member& one, const Member& other) {
         return (one.end != 0 ? one.end : std::numeric_limits<std::int64_t>::max()) <
                (other.end != 0 ? other.end : std::numeric_limits<std::int64_t>::max());
       });
@@ -174,8 +149,8 @@ std::optional<Record> Candidate::without_dead(const Record& found) {
 
 bool Candidate::is_starving() const {
   if (!contended_) return false;
-  const Clock::duration turns = turns_until_starving * spec_->recent.hold().usual;
-  return Clock::now() - contended_since_ >= std::max<Clock::duration>(turns, shortest_starving);
+  const Clock::duration turns = turns_until_starving * spec_->history.hold().usual;
+  return Clock::now() - contended_since_ >= std::max<Clock::duration>(turns, min_starving);
 }
 
 Candidate::Attempt Candidate::ask(bool may_queue, bool lined_up) {
@@ -187,28 +162,28 @@ Candidate::Attempt Candidate::ask(bool may_queue, bool lined_up) {
   if (!before.open) return Guarded{before.retry_at};
   try {
     const auto started = Clock::now();
-    const bool at_once = may_queue_ && options.fair && !queued_ && spec_->recent.contended();
+    const bool at_once = may_queue_ && options.fair && !queued_ && spec_->history.contended();
     // Who asks again only looks, as that costs least.
     if (queued_ || (contended_ && !at_once)) return judge(server.read_lock(spec_->key), started);
     return judge(at_once ? enter_queue() : add(), started);
   } catch (const Error&) {
-    if (may_have_landed_ || queued_) take_out_later(spec_, token_);
+    if (may_have_landed_ || queued_) remove_token_later(spec_, token_);
     queued_ = false;
     throw;
   }
 }
 
-Candidate::Attempt Candidate::receive(Handed handed) {
-  handed.view.as_sent = false;  // another thread has sent it
-  token_ = std::move(handed.token);
-  stamp_ = std::move(handed.stamp);
-  cohort_ = handed.cohort;
+Candidate::Attempt Candidate::receive(Handoff handoff) {
+  handoff.view.as_sent = false;  // another thread has sent it
+  token_ = std::move(handoff.token);
+  stamp_ = std::move(handoff.stamp);
+  cohort_ = handoff.cohort;
   may_have_landed_ = true;
   queued_ = false;
   try {
-    return judge(std::move(handed.view), handed.started);
+    return judge(std::move(handoff.view), handoff.started);
   } catch (const Error&) {
-    if (may_have_landed_) take_out_later(spec_, token_);
+    if (may_have_landed_) remove_token_later(spec_, token_);
     throw;
   }
 }
@@ -223,15 +198,15 @@ void Candidate::become_another() {
 }
 
 /// What to make of the record that came back; asks again where that is to be done at once.
-Candidate::Attempt Candidate::judge(View view, Clock::time_point started) {
+Candidate::Attempt Candidate::judge(Snapshot view, Clock::time_point started) {
   const Key& key = spec_->key;
   Server& server = spec_->server;
   const LockOptions& options = spec_->options;
   int added = 0;
-  for (int tries = 0; tries < most_patient_tries; ++tries) {
+  for (int tries = 0; tries < max_patient_tries; ++tries) {
     if (generation_ != process_generation()) become_another();
     if (!view.lock) {  // freed between our two commands, or the server keeps nothing
-      if (added++ == most_tries) server.raise_full(key);
+      if (added++ == max_tries) server.raise_full(key);
       started = Clock::now();
       view = add();
       continue;
@@ -243,9 +218,9 @@ Candidate::Attempt Candidate::judge(View view, Clock::time_point started) {
       may_have_landed_ = queued_ = false;
       reject_item(key, server);
     }
-    if (found->stamp != stamp_) spec_->recent.learn(found->hold);  // else it is from there
-    const bool shared = owner_.is_named() && found->owner == owner_.word();
-    if (found->has(token_)) {
+    if (found->stamp != stamp_) spec_->history.learn(found->hold);  // else it is from there
+    const bool shared = bid_.owner.is_named() && found->owner == bid_.owner.word();
+    if (found->holds(token_)) {
       // What was granted is confirmed by a record of our own, which must be what is there; but in
       // one of a named owner others write too.
       const bool granted = found->stamp != stamp_ && !shared;
@@ -272,7 +247,7 @@ Candidate::Attempt Candidate::judge(View view, Clock::time_point started) {
       }
       continue;
     }
-    const auto place = found->place_of(token_);
+    const auto place = found->queue_position(token_);
     queued_ = place.has_value();
     if (auto rest = without_dead(*found)) {
       started = Clock::now();
@@ -280,16 +255,16 @@ Candidate::Attempt Candidate::judge(View view, Clock::time_point started) {
       continue;
     }
     const bool local =
-        lined_up_ && is_of_this_process(found->members.front().word) && !found->reserved;
-    if (found->waiters.size() < most_waiters) spec_->recent.note_contention();
-    const std::size_t room = options.fair ? most_waiters : most_starving;
+        lined_up_ && is_of_this_process(found->holders.front().word) && !found->reserved;
+    if (found->waiters.size() < max_waiters) spec_->history.note_contention();
+    const std::size_t room = options.fair ? max_waiters : max_starving;
     if (may_queue_ && !queued_ && !local && found->waiters.size() < room) {
       view = enter_queue();
       continue;
     }
     if (!queued_) may_have_landed_ = false;
     if (!std::exchange(contended_, true)) contended_since_ = started;
-    return Contended{{.holder = found->members.front().word,
+    return Contended{{.holder = found->holders.front().word,
                       .confirmed = found->since.count() != 0,
                       .hold = found->hold,
                       .round_trip = Clock::now() - started,
@@ -303,7 +278,7 @@ Candidate::Attempt Candidate::judge(View view, Clock::time_point started) {
       key.text(), server.name());
 }
 
-std::uint64_t Candidate::epoch_of(const View& view) {
+std::uint64_t Candidate::epoch_of(const Snapshot& view) {
   const Admission now =
       spec_->server.admit(spec_->key, view, spec_->options.timeout, RestartGuard::off);
   if (now.start == view.start) return now.epoch;
@@ -312,7 +287,8 @@ std::uint64_t Candidate::epoch_of(const View& view) {
       spec_->key.text(), spec_->server.name());
 }
 
-Candidate::Attempt Candidate::settle(const View& view, Record found, Clock::time_point started) {
+Candidate::Attempt Candidate::settle(const Snapshot& view, Record found,
+                                     Clock::time_point started) {
   queued_ = false;
   if (cohort_.passes == 0) cohort_.since = started;
   const LockOptions& options = spec_->options;
@@ -320,25 +296,25 @@ Candidate::Attempt Candidate::settle(const View& view, Record found, Clock::time
       spec_->server.admit(spec_->key, view, options.timeout, options.restart_guard);
   // The record has gone with the server that gave it its CAS id.
   const bool is_gone = now.start != view.start;
-  auto tenure = std::make_shared<Tenure>(spec_, owner_, std::move(found), token_, *view.lock,
-                                         now.epoch, started, cohort_);
+  auto holding = std::make_shared<Holding>(spec_, std::move(found), token_, *view.lock, now.epoch,
+                                           started, cohort_);
   may_have_landed_ = false;
-  if (is_gone || !now.open || !tenure->owns()) {  // or the answer came when the lease had run out
-    tenure->withdraw();
+  if (is_gone || !now.open || !holding->owns()) {  // or the answer came when the lease had run out
+    holding->withdraw();
     token_ = next_token();  // the other may be cleared away yet
     if (!now.open) return Guarded{now.retry_at};
     return Contended{};
   }
   if (options.renew) {
     try {
-      tenure->start_renewal();
+      holding->start_renewal();
     } catch (const std::system_error& error) {
-      tenure->withdraw();
-      Tenure::raise_no_thread(*spec_, error);
+      holding->withdraw();
+      Holding::raise_no_thread(*spec_, error);
     }
   }
   succeeded_ = true;
-  return tenure;
+  return holding;
 }
 
 }  // namespace memcachedlock::detail

@@ -7,38 +7,30 @@
 #include <string>
 #include <variant>
 
-#include "lock/lock_spec.hpp"
-#include "lock/tenure.hpp"
+#include "lock/holding.hpp"
 #include "memcachedlock/options.hpp"
-#include "waiting/pace.hpp"
+#include "waiting/bid.hpp"
+#include "waiting/contention.hpp"
+#include "waiting/handoff.hpp"
 #include "wire/record.hpp"
 
 namespace memcachedlock::detail {
 
-/// A lock as its holder in this process hands it to the next: written in the other's name already.
-struct Handed {
-  std::string token;
-  std::string stamp;
-  View view;
-  Clock::time_point started{};  ///< before it was written
-  Cohort cohort;
-};
-
-/// Used by one thread; but a releasing one calls offer() while this one is claimed (LocalQueue).
+/// Used by one thread at a time.
 class Candidate {
  public:
   struct Contended {
-    Sight sight;
+    Contention contention;
   };
   struct Guarded {
     Clock::time_point until;
   };
-  using Attempt = std::variant<std::shared_ptr<Tenure>, Contended, Guarded>;
+  using Attempt = std::variant<std::shared_ptr<Holding>, Contended, Guarded>;
 
   Candidate(SharedSpec spec, OwnerId owner);
-  /// Leaves the queue.
+  /// Leaves the record's queue.
   ~Candidate();
-  /// The same, but in the background.
+  /// Leaves it in the background.
   void leave_later() noexcept;
   Candidate(const Candidate&) = delete;
   Candidate& operator=(const Candidate&) = delete;
@@ -48,47 +40,41 @@ class Candidate {
   /// of the lock's record if `may_queue`, and if not a thread of this process holds the lock and
   /// will wake it, as one that has `lined_up`. Throws Unavailable, ServerError.
   Attempt ask(bool may_queue, bool lined_up);
-  /// What a holder in this process has written for offer().
-  Attempt receive(Handed handed);
+  /// What a holder in this process has written for bid().
+  Attempt receive(Handoff handoff);
 
-  /// The record by which another thread makes this one the holder, in place of `before`. By a token
-  /// of its own: where the request is not answered, that is cleared away, and not what this one may
-  /// get by itself meanwhile.
-  [[nodiscard]] Record offer(const Record& before, const Handed& handed) const;
-  [[nodiscard]] const SharedSpec& spec() const noexcept { return spec_; }
-  [[nodiscard]] const OwnerId& owner() const noexcept { return owner_; }
-
+  [[nodiscard]] const Bid& bid() const noexcept { return bid_; }
+  /// What stands for it in the record's queue, if it has a seat there.
+  [[nodiscard]] const std::string& token() const noexcept { return token_; }
   [[nodiscard]] bool succeeded() const noexcept { return succeeded_; }
 
-  /// Its place in the record's queue, by its token, to be given to another, who takes it over.
-  [[nodiscard]] std::optional<std::string> give_place();
-  /// What nobody takes over.
-  void leave_place(const std::string& token) noexcept;
-  void take_place(std::string token);
+  /// Its seat in the record's queue, by its token, to be given to another, which takes it over.
+  [[nodiscard]] std::optional<std::string> give_seat();
+  void take_seat(std::string token);
+  /// Removes a seat that nobody takes over.
+  void leave_seat(const std::string& token) noexcept;
 
  private:
   void become_another();
-  Attempt judge(View view, Clock::time_point started);
-  Attempt settle(const View& view, Record found, Clock::time_point started);
-  View add();
-  View enter_queue();
+  Attempt judge(Snapshot view, Clock::time_point started);
+  Attempt settle(const Snapshot& view, Record found, Clock::time_point started);
+  Snapshot add();
+  Snapshot enter_queue();
   /// The record with this one as its only holder.
-  View write_own(const Record& before, const Cas& cas);
-  View write(Record record, const Cas& cas);
-  View join(const Record& before, const View& view);
+  Snapshot write_own(const Record& before, const Cas& cas);
+  Snapshot write(Record record, const Cas& cas);
+  Snapshot join(const Record& before, const Snapshot& view);
   /// The number of the epoch in which this came back.
-  std::uint64_t epoch_of(const View& view);
+  std::uint64_t epoch_of(const Snapshot& view);
   /// Takes out those whose leases are over, which are all of its holders or some.
-  View evict(Record rest, const Cas& cas);
+  Snapshot evict(Record rest, const Cas& cas);
   [[nodiscard]] bool is_starving() const;
   /// The record without those whose leases are over; nothing where all of them run.
   [[nodiscard]] std::optional<Record> without_dead(const Record& found);
-  [[nodiscard]] Record own_record(const Record& before, const std::string& token) const;
 
-  const SharedSpec spec_;
-  const OwnerId owner_;
-  unsigned generation_;      // of the process; what stands in the queue is not a child's
-  const std::string place_;  // of the thread that asks
+  const Bid bid_;
+  const SharedSpec& spec_ = bid_.spec;
+  unsigned generation_;  // of the process; what stands in the queue is not a child's
   std::string token_;
   std::string stamp_;
   bool may_queue_ = false;

@@ -1,35 +1,29 @@
 #include "memcachedlock/lease.hpp"
 
-#include <fmt/format.h>
-
 #include <utility>
 
-#include "lock/tenure.hpp"
+#include "lock/holding.hpp"
 
 namespace memcachedlock {
-
-std::string FencingToken::to_string() const {
-  return fmt::format("{:016x}-{:016x}", epoch, sequence);
-}
 
 Lease::Lease() noexcept = default;
 Lease::~Lease() = default;
 Lease::Lease(const Lease&) noexcept = default;
 Lease& Lease::operator=(const Lease&) noexcept = default;
-Lease::Lease(std::shared_ptr<detail::Tenure> tenure) noexcept : tenure_(std::move(tenure)) {}
+Lease::Lease(std::shared_ptr<detail::Holding> holding) noexcept : holding_(std::move(holding)) {}
 
-bool Lease::owns_lock() const { return tenure_ != nullptr && tenure_->owns(); }
+bool Lease::owns_lock() const { return holding_ != nullptr && holding_->owns(); }
 
 std::chrono::milliseconds Lease::remaining() const {
-  return tenure_ != nullptr ? tenure_->remaining() : std::chrono::milliseconds(0);
+  return holding_ != nullptr ? holding_->remaining() : std::chrono::milliseconds(0);
 }
 
 FencingToken Lease::fencing_token() const {
-  return tenure_ != nullptr ? tenure_->fencing_token() : FencingToken{};
+  return holding_ != nullptr ? holding_->fencing_token() : FencingToken{};
 }
 
 std::stop_token Lease::lost() const {
-  return tenure_ != nullptr ? tenure_->lost() : std::stop_token{};
+  return holding_ != nullptr ? holding_->lost() : std::stop_token{};
 }
 
 }  // namespace memcachedlock

@@ -9,8 +9,8 @@
 #include <utility>
 
 #include "memcachedlock/error.hpp"
-#include "server/backend.hpp"
-#include "server/tell_observer.hpp"
+#include "server/cluster.hpp"
+#include "server/notify_observer.hpp"
 
 namespace memcachedlock {
 
@@ -54,7 +54,7 @@ ClientOptions checked(ClientOptions options) {
 
 namespace detail {
 
-Backend::Backend(std::string_view servers, ClientOptions options)
+Cluster::Cluster(std::string_view servers, ClientOptions options)
     : options_(std::move(options)),
       addresses_(parse_servers(servers)),
       ring_(memcached_create(nullptr)) {
@@ -67,13 +67,13 @@ Backend::Backend(std::string_view servers, ClientOptions options)
   }
 }
 
-Backend::~Backend() { memcached_free(ring_); }
+Cluster::~Cluster() { memcached_free(ring_); }
 
-Server& Backend::server_of(const Key& key) {
+Server& Cluster::server_of(const Key& key) {
   return servers_[memcached_generate_hash(ring_, key.item().data(), key.item().size())];
 }
 
-Server& Backend::server_at(const ServerAddress& address) {
+Server& Cluster::server_at(const ServerAddress& address) {
   const auto found = std::find_if(servers_.begin(), servers_.end(), [&](const Server& server) {
     return server.address() == address;
   });
@@ -83,14 +83,14 @@ Server& Backend::server_at(const ServerAddress& address) {
   return *found;
 }
 
-void Backend::notify(const Event& event) const noexcept {
-  tell_observer(options_, [&](Observer& observer) { observer.on_event(event); });
+void Cluster::notify(const Event& event) const noexcept {
+  notify_observer(options_, [&](Observer& observer) { observer.on_event(event); });
 }
 
 }  // namespace detail
 
 MemcachedClient::MemcachedClient(std::string_view servers, ClientOptions options)
-    : backend_(std::make_shared<detail::Backend>(servers, checked(std::move(options)))) {}
+    : cluster_(std::make_shared<detail::Cluster>(servers, checked(std::move(options)))) {}
 
 MemcachedClient::~MemcachedClient() = default;
 MemcachedClient::MemcachedClient(const MemcachedClient&) noexcept = default;
@@ -111,14 +111,14 @@ MemcachedClient MemcachedClient::from_environment() {
 }
 
 const std::vector<ServerAddress>& MemcachedClient::servers() const noexcept {
-  return backend_->addresses();
+  return cluster_->addresses();
 }
 
-const ClientOptions& MemcachedClient::options() const noexcept { return backend_->options(); }
+const ClientOptions& MemcachedClient::options() const noexcept { return cluster_->options(); }
 
 const ServerAddress& MemcachedClient::server_of(std::string_view key,
                                                 std::string_view scope) const {
-  return backend_->server_of(Key(options().prefix, scope, key)).address();
+  return cluster_->server_of(Key(options().prefix, scope, key)).address();
 }
 
 }  // namespace memcachedlock

@@ -201,10 +201,10 @@ ClockReading Connection::read_clock() {
   return reading;
 }
 
-View Connection::read(std::string_view key) { return read(key, key); }
+Snapshot Connection::read(std::string_view key) { return read(key, key); }
 
-View Connection::read(std::string_view key, std::string_view epoch_key) {
-  View view;
+Snapshot Connection::read(std::string_view key, std::string_view epoch_key) {
+  Snapshot view;
   view.start = start_number_;
   view.asked_epoch = key != epoch_key;
   const auto place = [&](std::string_view name) -> std::optional<Item>* {
@@ -216,12 +216,12 @@ View Connection::read(std::string_view key, std::string_view epoch_key) {
   return view;
 }
 
-std::vector<View> Connection::read_all(std::span<const std::string_view> keys,
-                                       std::string_view epoch_key) {
-  std::array<std::string_view, most_keys> names;
+std::vector<Snapshot> Connection::read_all(std::span<const std::string_view> keys,
+                                           std::string_view epoch_key) {
+  std::array<std::string_view, max_keys> names;
   std::copy(keys.begin(), keys.end(), names.begin());
   names.at(keys.size()) = epoch_key;
-  std::vector<View> views(keys.size());
+  std::vector<Snapshot> views(keys.size());
   std::optional<Item> epoch;
   fetch(std::span(names).first(keys.size() + 1), [&](std::string_view name) {
     const auto at = static_cast<std::size_t>(
@@ -229,15 +229,15 @@ std::vector<View> Connection::read_all(std::span<const std::string_view> keys,
     if (at < keys.size()) return &views[at].lock;
     return name == epoch_key ? &epoch : nullptr;
   });
-  for (View& view : views) view.epoch = epoch;
+  for (Snapshot& view : views) view.epoch = epoch;
   return views;
 }
 
 template <class Place>
 void Connection::fetch(std::span<const std::string_view> keys, const Place& place) {
   memcached_st* handle = handle_.get();
-  std::array<const char*, most_keys> texts{};
-  std::array<std::size_t, most_keys> lengths{};
+  std::array<const char*, max_keys> texts{};
+  std::array<std::size_t, max_keys> lengths{};
   for (std::size_t at = 0; at < keys.size(); ++at) {
     texts[at] = keys[at].data();
     lengths[at] = keys[at].size();
@@ -269,7 +269,7 @@ void Connection::fetch(std::span<const std::string_view> keys, const Place& plac
 }
 
 std::vector<std::optional<Item>> Connection::cas_and_read_all(const std::vector<Rewrite>& all) {
-  std::array<std::string_view, most_keys> keys;
+  std::array<std::string_view, max_keys> keys;
   {
     const NoReply quiet(handle_.get());
     for (std::size_t at = 0; at < all.size(); ++at) {
@@ -299,8 +299,8 @@ std::vector<std::optional<Item>> Connection::cas_and_read_all(const std::vector<
   return items;
 }
 
-View Connection::add_and_read(std::string_view key, std::string_view epoch_key,
-                              std::string_view value, std::time_t expiry) {
+Snapshot Connection::add_and_read(std::string_view key, std::string_view epoch_key,
+                                  std::string_view value, std::time_t expiry) {
   memcached_st* handle = handle_.get();
   {
     const NoReply quiet(handle);
@@ -308,13 +308,13 @@ View Connection::add_and_read(std::string_view key, std::string_view epoch_key,
         memcached_add(handle, key.data(), key.size(), value.data(), value.size(), expiry, 0);
     if (memcached_failed(code)) fail(code);
   }
-  View view = read(key, epoch_key);
+  Snapshot view = read(key, epoch_key);
   view.as_sent = view.lock && view.lock->value == value;
   return view;
 }
 
-View Connection::cas_and_read(std::string_view key, std::string_view epoch_key,
-                              std::string_view value, std::time_t expiry, const Cas& cas) {
+Snapshot Connection::cas_and_read(std::string_view key, std::string_view epoch_key,
+                                  std::string_view value, std::time_t expiry, const Cas& cas) {
   memcached_st* handle = handle_.get();
   {
     const NoReply quiet(handle);
@@ -322,12 +322,12 @@ View Connection::cas_and_read(std::string_view key, std::string_view epoch_key,
                                     expiry, 0, cas.id);
     if (memcached_failed(code)) fail(code);
   }
-  View view = read(key, epoch_key);
+  Snapshot view = read(key, epoch_key);
   view.as_sent = view.lock && view.lock->value == value;
   return view;
 }
 
-View Connection::append_and_read(std::string_view key, std::string_view text) {
+Snapshot Connection::append_and_read(std::string_view key, std::string_view text) {
   memcached_st* handle = handle_.get();
   {
     const NoReply quiet(handle);
@@ -338,24 +338,24 @@ View Connection::append_and_read(std::string_view key, std::string_view text) {
   return read(key);
 }
 
-Swap Connection::swap(std::string_view key, std::string_view value, std::time_t expiry,
-                      const Cas& cas) {
+CasResult Connection::compare_and_swap(std::string_view key, std::string_view value,
+                                       std::time_t expiry, const Cas& cas) {
   const auto code = memcached_cas(handle_.get(), key.data(), key.size(), value.data(), value.size(),
                                   expiry, 0, cas.id);
   switch (code) {
     case MEMCACHED_SUCCESS:
-      return Swap::done;
+      return CasResult::done;
     case MEMCACHED_DATA_EXISTS:
-      return Swap::changed;
+      return CasResult::changed;
     case MEMCACHED_NOTFOUND:
-      return Swap::absent;
+      return CasResult::absent;
     default:
       fail(code);
   }
 }
 
-Swap Connection::remove_if(std::string_view key, const Cas& cas) {
-  return swap(key, "", in_the_past, cas);
+CasResult Connection::compare_and_delete(std::string_view key, const Cas& cas) {
+  return compare_and_swap(key, "", in_the_past, cas);
 }
 
 void Connection::remove(std::string_view key) {

@@ -40,7 +40,7 @@ struct Item {
 };
 
 /// What was at two keys of one server at one moment.
-struct View {
+struct Snapshot {
   std::optional<Item> lock;
   std::optional<Item> epoch;
   std::uint64_t start = 0;   ///< ClockReading::start_number() of the server; 0: not read yet
@@ -50,7 +50,7 @@ struct View {
 
 /// What a compare-and-swap came to. Unknown: an earlier sending of it was not answered, and what is
 /// there now does not tell whether it was done.
-enum class Swap { done, changed, absent, unknown };
+enum class CasResult { done, changed, absent, unknown };
 
 /// Used by one thread at a time.
 class Connection {
@@ -76,12 +76,12 @@ class Connection {
   [[nodiscard]] std::uint64_t start_number() const noexcept { return start_number_; }
   /// `add` without a reply, then `gets` of both keys: the server runs them in this order, so the
   /// value that comes back tells who holds the lock, and with which CAS id.
-  View add_and_read(std::string_view key, std::string_view epoch_key, std::string_view value,
-                    std::time_t expiry);
-  View cas_and_read(std::string_view key, std::string_view epoch_key, std::string_view value,
-                    std::time_t expiry, const Cas& cas);
-  static constexpr std::size_t most_keys = 32;
-  /// One of several that are written together, at most `most_keys`.
+  Snapshot add_and_read(std::string_view key, std::string_view epoch_key, std::string_view value,
+                        std::time_t expiry);
+  Snapshot cas_and_read(std::string_view key, std::string_view epoch_key, std::string_view value,
+                        std::time_t expiry, const Cas& cas);
+  static constexpr std::size_t max_keys = 32;
+  /// One of several that are written together, at most `max_keys`.
   struct Rewrite {
     std::string_view key;
     std::string_view value;
@@ -92,15 +92,17 @@ class Connection {
   /// all: one round trip. In their order.
   std::vector<std::optional<Item>> cas_and_read_all(const std::vector<Rewrite>& all);
   /// The item keeps its expiry.
-  View append_and_read(std::string_view key, std::string_view text);
-  View read(std::string_view key, std::string_view epoch_key);
+  Snapshot append_and_read(std::string_view key, std::string_view text);
+  Snapshot read(std::string_view key, std::string_view epoch_key);
   /// The lock alone.
-  View read(std::string_view key);
-  /// Several, fewer than `most_keys`, in their order, each with the epoch.
-  std::vector<View> read_all(std::span<const std::string_view> keys, std::string_view epoch_key);
-  Swap swap(std::string_view key, std::string_view value, std::time_t expiry, const Cas& cas);
+  Snapshot read(std::string_view key);
+  /// Several, fewer than `max_keys`, in their order, each with the epoch.
+  std::vector<Snapshot> read_all(std::span<const std::string_view> keys,
+                                 std::string_view epoch_key);
+  CasResult compare_and_swap(std::string_view key, std::string_view value, std::time_t expiry,
+                             const Cas& cas);
   /// Compare-and-delete.
-  Swap remove_if(std::string_view key, const Cas& cas);
+  CasResult compare_and_delete(std::string_view key, const Cas& cas);
   /// Only for servers without compare-and-swap, where nothing else takes an item away.
   void remove(std::string_view key);
 
@@ -110,7 +112,7 @@ class Connection {
   };
   void set_limit(std::chrono::milliseconds limit);
   void find_server();
-  /// `gets` of at most `most_keys`; `place(name)` tells where to put what was found, or null.
+  /// `gets` of at most `max_keys`; `place(name)` tells where to put what was found, or null.
   template <class Place>
   void fetch(std::span<const std::string_view> keys, const Place& place);
   [[noreturn]] void fail(int code);

@@ -21,23 +21,23 @@ void EpochWatch::set(const Known& next) {
 bool EpochWatch::is_current(std::string_view item, milliseconds lease, std::uint64_t start) const {
   const MutexLock lock(mutex_);
   // A server may keep its memory over a restart (memcached -e).
-  return item == item_ && lease <= known().longest_lease && start == known().start;
+  return item == item_ && lease <= known().max_lease && start == known().start;
 }
 
-std::optional<Epoch> EpochWatch::wanted(const std::optional<Epoch>& found, std::uint64_t cas,
-                                        milliseconds lease, std::uint64_t start,
-                                        std::int64_t time) const {
+std::optional<EpochItem> EpochWatch::wanted(const std::optional<EpochItem>& found,
+                                            std::uint64_t cas, milliseconds lease,
+                                            std::uint64_t start, std::int64_t time) const {
   const MutexLock lock(mutex_);
   const Known& before = known();
   const milliseconds longest =
-      std::max({before.longest_lease, lease, found ? found->longest_lease : milliseconds(0)});
+      std::max({before.max_lease, lease, found ? found->max_lease : milliseconds(0)});
   if (!found) {
     // CAS ids begin again with each start of the server, so the number must be higher than before.
     const std::uint64_t least = before.number + (start == before.start ? 0 : 1);
-    return Epoch{random_bits(), std::max<std::uint64_t>({start, least, 1}), longest, time};
+    return EpochItem{random_bits(), std::max<std::uint64_t>({start, least, 1}), longest, time};
   }
-  Epoch next = *found;
-  next.longest_lease = longest;
+  EpochItem next = *found;
+  next.max_lease = longest;
   // Lower: the server's clock was set back before its start. Or it was read before what is known.
   const bool other = found->id != before.id;
   if (found->number < before.number ||
@@ -45,11 +45,11 @@ std::optional<Epoch> EpochWatch::wanted(const std::optional<Epoch>& found, std::
     next.number = before.number + (other ? 1 : 0);
     return next;
   }
-  if (found->longest_lease < longest) return next;
+  if (found->max_lease < longest) return next;
   return std::nullopt;
 }
 
-std::optional<milliseconds> EpochWatch::see(const Epoch& found, std::string_view item,
+std::optional<milliseconds> EpochWatch::see(const EpochItem& found, std::string_view item,
                                             std::uint64_t cas, milliseconds lease,
                                             std::uint64_t start, Clock::time_point now) {
   const MutexLock lock(mutex_);
@@ -62,15 +62,15 @@ std::optional<milliseconds> EpochWatch::see(const Epoch& found, std::string_view
     next.first_seen = now;
     next.waited_out = false;
     // What was in use before, as far as this process knows.
-    next.window = std::max(next.longest_lease, least_window_);
-    if (next.follows_another) restart = std::max(next.window, found.longest_lease);
+    next.window = std::max(next.max_lease, least_window_);
+    if (next.follows_another) restart = std::max(next.window, found.max_lease);
   }
   next.number = found.number;
   next.cas = cas;
   next.start = start;
   next.made = found.made;
-  next.longest_lease = std::max({next.longest_lease, found.longest_lease, lease});
-  if (!next.waited_out) next.window = std::max(next.window, found.longest_lease);
+  next.max_lease = std::max({next.max_lease, found.max_lease, lease});
+  if (!next.waited_out) next.window = std::max(next.window, found.max_lease);
   item_ = item;
   set(next);
   return restart;
@@ -114,7 +114,7 @@ std::uint64_t EpochWatch::number() const {
   return known().number;
 }
 
-bool EpochWatch::is_since(const std::optional<Epoch>& found, Clock::time_point time) const {
+bool EpochWatch::is_since(const std::optional<EpochItem>& found, Clock::time_point time) const {
   const MutexLock lock(mutex_);
   return found && found->id == known().id && known().first_seen < time;
 }

@@ -9,10 +9,10 @@
 #include <string>
 #include <string_view>
 
-#include "base/annotations.hpp"
 #include "base/clock.hpp"
+#include "base/mutex.hpp"
 #include "memcachedlock/options.hpp"
-#include "wire/record.hpp"
+#include "wire/epoch_item.hpp"
 
 namespace memcachedlock::detail {
 
@@ -44,12 +44,12 @@ class EpochWatch {
   /// How the item is to be where it is missing, or not as it must be; nothing where it is well.
   /// `cas` is the item's, `start` ClockReading::start_number(), `time` that of the server's clock,
   /// at the latest.
-  [[nodiscard]] std::optional<Epoch> wanted(const std::optional<Epoch>& found, std::uint64_t cas,
-                                            std::chrono::milliseconds lease, std::uint64_t start,
-                                            std::int64_t time) const;
+  [[nodiscard]] std::optional<EpochItem> wanted(const std::optional<EpochItem>& found,
+                                                std::uint64_t cas, std::chrono::milliseconds lease,
+                                                std::uint64_t start, std::int64_t time) const;
   /// What the item is. For how long leases from before are waited for, where the server has lost
   /// them since the last time.
-  std::optional<std::chrono::milliseconds> see(const Epoch& found, std::string_view item,
+  std::optional<std::chrono::milliseconds> see(const EpochItem& found, std::string_view item,
                                                std::uint64_t cas, std::chrono::milliseconds lease,
                                                std::uint64_t start, Clock::time_point now);
   /// `time` is that of the server's clock, at the earliest; nothing where it was not asked since
@@ -62,7 +62,7 @@ class EpochWatch {
   [[nodiscard]] Clock::time_point first_seen() const;
   [[nodiscard]] std::uint64_t number() const;
   /// Whether it is the epoch that was seen last, and was seen before `time`.
-  [[nodiscard]] bool is_since(const std::optional<Epoch>& found, Clock::time_point time) const;
+  [[nodiscard]] bool is_since(const std::optional<EpochItem>& found, Clock::time_point time) const;
 
  private:
   struct Known {
@@ -72,10 +72,10 @@ class EpochWatch {
     std::uint64_t start = 0;   // of the server that keeps it
     std::int64_t made = 0;     // by its clock
     Clock::time_point first_seen{};
-    std::chrono::milliseconds window{0};         // for so long the guard waits from then on
-    std::chrono::milliseconds longest_lease{0};  // seen or used so far
-    bool follows_another = false;                // an earlier epoch was known
-    bool waited_out = false;                     // leases from before it have ended
+    std::chrono::milliseconds window{0};     // for so long the guard waits from then on
+    std::chrono::milliseconds max_lease{0};  // seen or used so far
+    bool follows_another = false;            // an earlier epoch was known
+    bool waited_out = false;                 // leases from before it have ended
   };
   [[nodiscard]] const Known& known() const { return known_[now_.load(std::memory_order_acquire)]; }
   void set(const Known& next) MCL_REQUIRES(mutex_);

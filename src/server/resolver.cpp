@@ -16,9 +16,9 @@
 #include <thread>
 #include <utility>
 
-#include "base/annotations.hpp"
 #include "base/clock.hpp"
 #include "base/failure.hpp"
+#include "base/mutex.hpp"
 #include "base/process.hpp"
 #include "base/signal_mask.hpp"
 

@@ -9,8 +9,9 @@
 
 #include "base/signal_mask.hpp"
 #include "memcachedlock/error.hpp"
+#include "server/notify_observer.hpp"
 #include "server/probe.hpp"
-#include "server/tell_observer.hpp"
+#include "wire/epoch_item.hpp"
 
 namespace memcachedlock::detail {
 
@@ -36,7 +37,7 @@ void Server::raise(const Failure& failure, std::string_view key) {
   const std::string concerned = key.empty() ? "" : fmt::format(" (key \"{}\")", key);
   // Whether it is memcached is known once it was.
   const bool known = epochs().knows_any();
-  if (failure.kind != Failure::Kind::timeout && !Keeper::is_background()) {
+  if (failure.kind != Failure::Kind::timeout && !TimerThread::is_background()) {
     if (const auto cause = known && failure.kind == Failure::Kind::disconnected
                                ? std::nullopt
                                : who_answers(address_, options_)) {
@@ -66,18 +67,19 @@ void Server::raise_full(const Key& key) const {
                     key.text(), name_);
 }
 
-Pool& Server::pool() {
-  return Keeper::is_background() ? background_pool_.get(address_, options_, background_connections)
-                                 : pool_.get(address_, options_, options_.connections);
+ConnectionPool& Server::pool() {
+  return TimerThread::is_background()
+             ? background_pool_.get(address_, options_, background_connections)
+             : pool_.get(address_, options_, options_.connections);
 }
 
 template <class Request>
 auto Server::ask(std::string_view key, milliseconds limit, Request&& request) {
-  const milliseconds longest_wait = std::clamp(limit, milliseconds(1), options_.operation_timeout);
+  const milliseconds max_wait = std::clamp(limit, milliseconds(1), options_.operation_timeout);
   for (bool again = false;; again = true) {
-    std::optional<Pool::Loan> loan;
+    std::optional<ConnectionPool::PooledConnection> loan;
     try {
-      loan = pool().lend(longest_wait);
+      loan = pool().borrow(max_wait);
     } catch (const std::system_error& error) {
       throw Unavailable(fmt::format("{} was not asked: the thread that limits requests can't be "
                                     "made ({}); raise the limit of threads",
@@ -87,7 +89,7 @@ auto Server::ask(std::string_view key, milliseconds limit, Request&& request) {
     if (!loan) {
       throw Unavailable(fmt::format("{}: all {} connections were in use for {} ms; raise "
                                     "ClientOptions::connections or look why the server is slow",
-                                    name_, options_.connections, longest_wait.count()),
+                                    name_, options_.connections, max_wait.count()),
                         std::string(key), name_);
     }
     std::optional<Failure> trouble;
@@ -96,7 +98,7 @@ auto Server::ask(std::string_view key, milliseconds limit, Request&& request) {
     {
       const SignalMask none;
       try {
-        (*loan)->begin(longest_wait);
+        (*loan)->begin(max_wait);
         const auto started = options_.observer ? Clock::now() : Clock::time_point{};
         answer.emplace(request(**loan));
         if (options_.observer) took = Clock::now() - started;
@@ -108,7 +110,7 @@ auto Server::ask(std::string_view key, milliseconds limit, Request&& request) {
     }
     if (answer) {
       loan.reset();  // before anybody is told, who may ask something himself
-      tell_observer(options_, [&](Observer& observer) { observer.on_round_trip(name_, took); });
+      notify_observer(options_, [&](Observer& observer) { observer.on_round_trip(name_, took); });
       return *std::move(answer);
     }
     const bool used_before = loan->used_before();
@@ -136,7 +138,7 @@ std::time_t Server::date(Connection& connection, Record& record, const Term& ter
   return item;
 }
 
-View Server::add_and_read(const Key& key, Record& record, const Term& term, bool& stored) {
+Snapshot Server::add_and_read(const Key& key, Record& record, const Term& term, bool& stored) {
   return ask(key.text(), longest, [&](Connection& connection) {
     const std::time_t expires = date(connection, record, term);
     const std::string value = record.encode();
@@ -145,8 +147,8 @@ View Server::add_and_read(const Key& key, Record& record, const Term& term, bool
   });
 }
 
-View Server::cas_and_read(const Key& key, Record& record, const Term& term, const Cas& cas,
-                          bool& stored, milliseconds limit) {
+Snapshot Server::cas_and_read(const Key& key, Record& record, const Term& term, const Cas& cas,
+                              bool& stored, milliseconds limit) {
   return ask(key.text(), limit, [&](Connection& connection) {
     if (!connection.knows(cas)) return read_with_epoch(connection, key);
     const std::time_t expires = date(connection, record, term);
@@ -172,18 +174,18 @@ std::vector<std::optional<Item>> Server::cas_and_read_all(const std::vector<Rewr
   });
 }
 
-View Server::read(const Key& key, milliseconds limit) {
+Snapshot Server::read(const Key& key, milliseconds limit) {
   return ask(key.text(), limit,
              [&](Connection& connection) { return read_with_epoch(connection, key); });
 }
 
 /// What it says of the server's epoch counts only where it is known which start of it that is.
-View Server::read_with_epoch(Connection& connection, const Key& key) {
+Snapshot Server::read_with_epoch(Connection& connection, const Key& key) {
   if (!connection.has_read_clock()) read_clock(connection);
   return connection.read(key.item(), epoch_key_);
 }
 
-std::vector<View> Server::read_all(std::span<const Key> keys, milliseconds limit) {
+std::vector<Snapshot> Server::read_all(std::span<const Key> keys, milliseconds limit) {
   std::vector<std::string_view> items;
   items.reserve(keys.size());
   for (const Key& key : keys) items.emplace_back(key.item());
@@ -191,37 +193,38 @@ std::vector<View> Server::read_all(std::span<const Key> keys, milliseconds limit
              [&](Connection& connection) { return connection.read_all(items, epoch_key_); });
 }
 
-View Server::read_lock(const Key& key) {
+Snapshot Server::read_lock(const Key& key) {
   return ask(key.text(), longest,
              [&](Connection& connection) { return connection.read(key.item()); });
 }
 
-View Server::append_and_read(const Key& key, std::string_view text, bool& stored) {
+Snapshot Server::append_and_read(const Key& key, std::string_view text, bool& stored) {
   return ask(key.text(), longest, [&](Connection& connection) {
     stored = true;
     return connection.append_and_read(key.item(), text);
   });
 }
 
-Swap Server::swap(const Key& key, Record& record, const Term& term, const Cas& cas) {
+CasResult Server::compare_and_swap(const Key& key, Record& record, const Term& term,
+                                   const Cas& cas) {
   bool sent = false;
   return ask(key.text(), longest, [&](Connection& connection) {
-    if (!connection.knows(cas)) return sent ? Swap::unknown : Swap::changed;
+    if (!connection.knows(cas)) return sent ? CasResult::unknown : CasResult::changed;
     const std::time_t expires = date(connection, record, term);
     const std::string value = record.encode();
     const bool again = std::exchange(sent, true);
-    const Swap outcome = connection.swap(key.item(), value, expires, cas);
-    return again && outcome != Swap::done ? Swap::unknown : outcome;
+    const CasResult outcome = connection.compare_and_swap(key.item(), value, expires, cas);
+    return again && outcome != CasResult::done ? CasResult::unknown : outcome;
   });
 }
 
-Swap Server::remove_if(const Key& key, const Cas& cas) {
+CasResult Server::compare_and_delete(const Key& key, const Cas& cas) {
   bool sent = false;
   return ask(key.text(), longest, [&](Connection& connection) {
-    if (!connection.knows(cas)) return sent ? Swap::unknown : Swap::changed;
+    if (!connection.knows(cas)) return sent ? CasResult::unknown : CasResult::changed;
     const bool again = std::exchange(sent, true);
-    const Swap outcome = connection.remove_if(key.item(), cas);
-    return again && outcome != Swap::done ? Swap::unknown : outcome;
+    const CasResult outcome = connection.compare_and_delete(key.item(), cas);
+    return again && outcome != CasResult::done ? CasResult::unknown : outcome;
   });
 }
 
@@ -253,8 +256,8 @@ std::optional<SharedFailure> Server::failure_since(Clock::time_point time) const
   return failure_;
 }
 
-bool Server::is_since(const View& view, Clock::time_point time) {
-  return epochs().is_since(view.epoch ? Epoch::parse(view.epoch->value) : std::nullopt, time);
+bool Server::is_since(const Snapshot& view, Clock::time_point time) {
+  return epochs().is_since(view.epoch ? EpochItem::parse(view.epoch->value) : std::nullopt, time);
 }
 
 Admission Server::prepare(const Key& key, milliseconds lease, RestartGuard guard) {
@@ -263,23 +266,24 @@ Admission Server::prepare(const Key& key, milliseconds lease, RestartGuard guard
 }
 
 /// Asks without a mutex: others may come meanwhile, and so may an observer that asks itself.
-Admission Server::admit(const Key& key, const View& view, milliseconds lease, RestartGuard guard) {
+Admission Server::admit(const Key& key, const Snapshot& view, milliseconds lease,
+                        RestartGuard guard) {
   EpochWatch& epochs = this->epochs();
   if (view.epoch && epochs.is_current(view.epoch->value, lease, view.start))
     return decide(key, guard);
 
   std::optional<Item> item = view.epoch;
   std::uint64_t start = view.start;
-  constexpr int most_tries = 8;  // each failed one means that another client changed it
+  constexpr int max_tries = 8;  // each failed one means that another client changed it
   for (int tries = 0;; ++tries) {
-    if (tries == most_tries) raise_full(key);
+    if (tries == max_tries) raise_full(key);
     if (item && item->cas.id == 0) {
       throw ServerError(fmt::format("{} runs without compare-and-swap, so locks could not be "
                                     "released safely: start memcached without -C (--disable-cas)",
                                     name_),
                         key.text(), name_);
     }
-    const auto found = item ? Epoch::parse(item->value) : std::nullopt;
+    const auto found = item ? EpochItem::parse(item->value) : std::nullopt;
     const std::uint64_t cas = item ? item->cas.id : 0;
     if (found && !epochs.wanted(found, cas, lease, start, 0)) {
       const auto restart = epochs.see(*found, item->value, cas, lease, start, Clock::now());
@@ -289,12 +293,12 @@ Admission Server::admit(const Key& key, const View& view, milliseconds lease, Re
         event.server = name_;
         event.duration = *restart;
         event.token = FencingToken{epochs.number(), 0};
-        tell_observer(options_, [&](Observer& observer) { observer.on_event(event); });
+        notify_observer(options_, [&](Observer& observer) { observer.on_event(event); });
       }
       return decide(key, guard);
     }
     const bool create = !item;
-    const View next = ask(key.text(), longest, [&](Connection& connection) {
+    const Snapshot next = ask(key.text(), longest, [&](Connection& connection) {
       constexpr std::time_t forever = 0;
       if (!connection.has_read_clock()) read_clock(connection);
       start = connection.start_number();

@@ -10,16 +10,16 @@
 #include <string_view>
 #include <vector>
 
-#include "base/annotations.hpp"
 #include "base/failure.hpp"
-#include "base/keeper.hpp"
+#include "base/mutex.hpp"
 #include "base/process.hpp"
+#include "base/timer_thread.hpp"
 #include "memcachedlock/client.hpp"
 #include "memcachedlock/key.hpp"
 #include "memcachedlock/options.hpp"
 #include "server/connection.hpp"
+#include "server/connection_pool.hpp"
 #include "server/epoch_watch.hpp"
-#include "server/pool.hpp"
 #include "server/server_clock.hpp"
 #include "wire/record.hpp"
 
@@ -50,35 +50,36 @@ class Server {
 
   [[nodiscard]] const ServerAddress& address() const noexcept { return address_; }
   [[nodiscard]] const std::string& name() const noexcept { return name_; }
-  [[nodiscard]] Keeper& renewing() const { return Keeper::renewing(name_); }
-  [[nodiscard]] Keeper& acquiring() const { return Keeper::acquiring(name_); }
+  [[nodiscard]] TimerThread& renewing() const { return TimerThread::renewing(name_); }
+  [[nodiscard]] TimerThread& acquiring() const { return TimerThread::acquiring(name_); }
 
   /// The end of the holder's lease is put into the record.
-  View add_and_read(const Key& key, Record& record, const Term& term, bool& stored);
+  Snapshot add_and_read(const Key& key, Record& record, const Term& term, bool& stored);
   /// Only reads where the server may have restarted since `cas` was learned: then it is not good
   /// any more, and what is there now comes back.
-  View cas_and_read(const Key& key, Record& record, const Term& term, const Cas& cas, bool& stored,
-                    std::chrono::milliseconds limit = longest);
+  Snapshot cas_and_read(const Key& key, Record& record, const Term& term, const Cas& cas,
+                        bool& stored, std::chrono::milliseconds limit = longest);
   struct Rewrite {
     const Key* key = nullptr;
     Record* record = nullptr;
     Term term;
     Cas cas;
   };
-  /// The same for several locks in one round trip, at most Connection::most_keys. Without
+  /// The same for several locks in one round trip, at most Connection::max_keys. Without
   /// the epoch. An error names the first of them.
   std::vector<std::optional<Item>> cas_and_read_all(const std::vector<Rewrite>& all,
                                                     std::chrono::milliseconds limit);
   /// A second sending may append twice.
-  View append_and_read(const Key& key, std::string_view text, bool& stored);
-  View read(const Key& key, std::chrono::milliseconds limit = longest);
-  /// Different ones, fewer than Connection::most_keys, in one round trip. An error names the first.
-  std::vector<View> read_all(std::span<const Key> keys, std::chrono::milliseconds limit = longest);
+  Snapshot append_and_read(const Key& key, std::string_view text, bool& stored);
+  Snapshot read(const Key& key, std::chrono::milliseconds limit = longest);
+  /// Different ones, fewer than Connection::max_keys, in one round trip. An error names the first.
+  std::vector<Snapshot> read_all(std::span<const Key> keys,
+                                 std::chrono::milliseconds limit = longest);
   /// Without the epoch, which costs as much as another read.
-  View read_lock(const Key& key);
+  Snapshot read_lock(const Key& key);
   /// `changed` also where the server may have restarted since `cas` was learned.
-  Swap swap(const Key& key, Record& record, const Term& term, const Cas& cas);
-  Swap remove_if(const Key& key, const Cas& cas);
+  CasResult compare_and_swap(const Key& key, Record& record, const Term& term, const Cas& cas);
+  CasResult compare_and_delete(const Key& key, const Cas& cas);
 
   /// `stats WHICH`.
   Statistics statistics(const char* which);
@@ -102,10 +103,10 @@ class Server {
   Admission prepare(const Key& key, std::chrono::milliseconds lease, RestartGuard guard);
   /// To be asked with what came back with a record of `key`. Makes the epoch item where there is
   /// none, and raises its longest lease where it must. Throws Unavailable, ServerError.
-  Admission admit(const Key& key, const View& view, std::chrono::milliseconds lease,
+  Admission admit(const Key& key, const Snapshot& view, std::chrono::milliseconds lease,
                   RestartGuard guard);
   /// Whether the server keeps the epoch that was known before `time`, by what came back now.
-  bool is_since(const View& view, Clock::time_point time);
+  bool is_since(const Snapshot& view, Clock::time_point time);
 
   /// For who finds that what was just stored is not there.
   [[noreturn]] void raise_full(const Key& key) const;
@@ -113,12 +114,12 @@ class Server {
  private:
   template <class Request>
   auto ask(std::string_view key, std::chrono::milliseconds limit, Request&& request);
-  Pool& pool();
+  ConnectionPool& pool();
   EpochWatch& epochs() { return epochs_.get(options_.restart_window); }
   /// For an item that lives as long as `lease` at least. Asks for the server's clock at times.
   std::time_t expiry(Connection& connection, std::chrono::milliseconds lease);
   void read_clock(Connection& connection);
-  View read_with_epoch(Connection& connection, const Key& key);
+  Snapshot read_with_epoch(Connection& connection, const Key& key);
   /// Puts the end of the lease into the record. The expiry of its item.
   std::time_t date(Connection& connection, Record& record, const Term& term);
   [[noreturn]] void raise(const Failure& failure, std::string_view key);
@@ -132,8 +133,8 @@ class Server {
   mutable Mutex failure_mutex_;
   SharedFailure failure_ MCL_GUARDED_BY(failure_mutex_);
   std::atomic<Clock::time_point> failed_at_{};
-  PerProcess<Pool> pool_;
-  PerProcess<Pool> background_pool_;
+  PerProcess<ConnectionPool> pool_;
+  PerProcess<ConnectionPool> background_pool_;
   PerProcess<EpochWatch> epochs_;
   PerProcess<ServerClock> clock_;
 };

@@ -16,7 +16,7 @@ constexpr nanoseconds reading_age = milliseconds(2'100);
 
 // How far the wall clocks of two hosts may differ, and still one tells whether the other stopped.
 constexpr nanoseconds near_clocks = milliseconds(500);
-constexpr nanoseconds longest_help = seconds(10);
+constexpr nanoseconds max_help = seconds(10);
 
 // Those after a stop may all be of a clock that stood still: the last minute's count, and those of
 // the minute before.
@@ -52,7 +52,7 @@ void ServerClock::add(const ClockReading& reading) {
     // clock, so where ours is near, it tells.
     const Offset by_wall = std::chrono::system_clock::now().time_since_epoch() -
                            Clock::now().time_since_epoch() + seconds(1) + near_clocks - reading_age;
-    const bool helps = by_wall > offset && by_wall < offset + longest_help;
+    const bool helps = by_wall > offset && by_wall < offset + max_help;
     before_ = helps ? by_wall : offset;
     latest_ = offset;
     latest_since_ = reading.asked;

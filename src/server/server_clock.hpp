@@ -6,8 +6,8 @@
 #include <cstdint>
 #include <ctime>
 
-#include "base/annotations.hpp"
 #include "base/clock.hpp"
+#include "base/mutex.hpp"
 
 namespace memcachedlock::detail {
 
@@ -52,7 +52,7 @@ class ServerClock {
   [[nodiscard]] std::int64_t latest_time() const;
 
   /// By how much longer than its lease an item lives, at most.
-  static constexpr std::chrono::seconds longest_rounding{15};
+  static constexpr std::chrono::seconds max_rounding{15};
 
  private:
   using Offset = std::chrono::nanoseconds;  // of the server's clock to ours

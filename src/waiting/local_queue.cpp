@@ -3,13 +3,12 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <condition_variable>
 #include <functional>
 #include <unordered_map>
 #include <utility>
 
 #include "base/process.hpp"
-#include "lock/candidate.hpp"
-#include "lock/departure.hpp"
 
 namespace memcachedlock::detail {
 
@@ -51,20 +50,22 @@ std::string name_of(const Server& server, const Key& key) {
 struct LocalQueue::Entry {
   enum class State { busy, asleep, claimed, served, failed };
 
-  explicit Entry(Candidate& who) : candidate(who) {}
-  Candidate& candidate;
+  Entry(Bid its_bid, std::function<void()> its_wake)
+      : bid(std::move(its_bid)), wake(std::move(its_wake)) {}
+  const Bid bid;
+  const std::function<void()> wake;
   State state = State::busy;  // guarded by the queue's mutex, as what follows
-  Handed handed;
+  Handoff handoff;
   SharedFailure failure;
   Clock::time_point asked{};  // when it last began to ask
   Clock::time_point since = Clock::now();
-  std::function<void()> wake;  // instead of a thread that sleeps
+  std::string token;  // what may stand for it in the record's queue
 
   void notify() {
-    if (wake) wake();
+    wake();
     changed.notify_all();
   }
-  std::condition_variable_any changed;
+  std::condition_variable_any changed;  // for one that leaves while it is claimed
 };
 
 LocalQueue::LocalQueue() = default;
@@ -102,10 +103,10 @@ void LocalQueue::wake(const Server& server, const Key& key, Clock::duration paus
   if (!queue->entries_.empty()) queue->entries_.front()->notify();
 }
 
-LocalQueue::Place::Place(const Server& server, Candidate& candidate)
+LocalQueue::Waiter::Waiter(Bid bid, std::function<void()> wake)
     : generation_(process_generation()),
-      name_(name_of(server, candidate.spec()->key)),
-      entry_(std::make_unique<Entry>(candidate)) {
+      name_(name_of(bid.spec->server, bid.spec->key)),
+      entry_(std::make_unique<Entry>(std::move(bid), std::move(wake))) {
   Queues& queues = Queues::instance();
   Queues::Shard& shard = queues.shard(name_);
   const MutexLock lock(shard.mutex);
@@ -118,75 +119,76 @@ LocalQueue::Place::Place(const Server& server, Candidate& candidate)
   queues.waiting.fetch_add(1);
 }
 
-LocalQueue::Place::~Place() {
-  if (generation_ != process_generation()) return;
-  Candidate& candidate = entry_->candidate;
-  std::optional<std::string> left = candidate.give_place();
-  std::optional<std::string> not_taken;  // a lock that it was handed, and nobody will use
+LocalQueue::Waiter::~Waiter() { (void)leave(std::nullopt, false); }
+
+LocalQueue::Waiter::Left LocalQueue::Waiter::leave(std::optional<std::string> seat, bool acquired) {
+  if (std::exchange(left_, true) || generation_ != process_generation()) return {};
+  Left left{std::move(seat), std::nullopt};
   {
-    // Who has claimed it writes to it yet.
+    // A holder that has claimed it still writes to it.
     const MutexLock lock(queue_->mutex_);
     while (entry_->state == Entry::State::claimed) {
       entry_->changed.wait_until(queue_->mutex_, Clock::now() + look_around);
     }
-    if (entry_->state == Entry::State::served) not_taken = entry_->handed.token;
+    if (entry_->state == Entry::State::served) left.unused = entry_->handoff.token;
     entry_->state = Entry::State::busy;  // from now on it can't be claimed
   }
-  {
-    Queues& queues = Queues::instance();
-    Queues::Shard& shard = queues.shard(name_);
-    const MutexLock lock(shard.mutex);
-    const MutexLock queue_lock(queue_->mutex_);
-    const bool was_first = is_first();
-    queue_->entries_.erase(position_);
-    queues.waiting.fetch_sub(1);
-    if (queue_->entries_.empty()) {
-      shard.by_name.erase(name_);
-      if (!left) left = std::exchange(queue_->place_, std::nullopt);
-    } else {
-      if (left) queue_->place_ = std::exchange(left, std::nullopt);
-      if (candidate.succeeded()) {
-        queue_->ask_at_ = Clock::now() + held_here;
-        // One of the same owner gets in by it.
-        Entry& next = *queue_->entries_.front();
-        if (next.candidate.owner() == candidate.owner() &&
-            candidate.owner() != OwnerId::this_thread()) {
-          queue_->ask_at_ = Clock::now();
-          next.notify();
-        }
-      } else {
-        // How long this one would have paused, for whatever reason, is no business of the next.
-        if (was_first) queue_->ask_at_ = std::min(queue_->ask_at_, Clock::now());
-        queue_->entries_.front()->notify();
-      }
-    }
+  Queues& queues = Queues::instance();
+  Queues::Shard& shard = queues.shard(name_);
+  const MutexLock lock(shard.mutex);
+  const MutexLock queue_lock(queue_->mutex_);
+  const bool was_first = is_first();
+  queue_->entries_.erase(position_);
+  queues.waiting.fetch_sub(1);
+  if (queue_->entries_.empty()) {
+    shard.by_name.erase(name_);
+    if (!left.seat) left.seat = std::exchange(queue_->seat_, std::nullopt);
+    return left;
   }
-  if (left) candidate.leave_place(*left);
-  if (not_taken) take_out_later(candidate.spec(), *not_taken, Arrival::certain);
+  if (left.seat) queue_->seat_ = std::exchange(left.seat, std::nullopt);
+  Entry& next = *queue_->entries_.front();
+  if (!acquired) {
+    // How long this one would have paused, for whatever reason, is no business of the next.
+    if (was_first) queue_->ask_at_ = std::min(queue_->ask_at_, Clock::now());
+    next.notify();
+    return left;
+  }
+  queue_->ask_at_ = Clock::now() + held_here;
+  // One of the same owner gets in by it.
+  const OwnerId& owner = entry_->bid.owner;
+  if (next.bid.owner == owner && owner != OwnerId::this_thread()) {
+    queue_->ask_at_ = Clock::now();
+    next.notify();
+  }
+  return left;
 }
 
-bool LocalQueue::Place::is_first() const { return queue_->entries_.front() == entry_.get(); }
+bool LocalQueue::Waiter::is_first() const { return queue_->entries_.front() == entry_.get(); }
 
-bool LocalQueue::Place::may_ask() {
+bool LocalQueue::Waiter::may_ask() {
   const MutexLock lock(queue_->mutex_);
   if (!is_first() || Clock::now() < queue_->ask_at_) return false;
   wakes_seen_ = queue_->wakes_;
   entry_->asked = Clock::now();
-  if (queue_->place_) entry_->candidate.take_place(*std::exchange(queue_->place_, std::nullopt));
   return true;
 }
 
-void LocalQueue::Place::ask_after(Clock::duration pause) {
+std::optional<std::string> LocalQueue::Waiter::take_seat() {
+  const MutexLock lock(queue_->mutex_);
+  return std::exchange(queue_->seat_, std::nullopt);
+}
+
+void LocalQueue::Waiter::ask_after(Clock::duration pause) {
   const MutexLock lock(queue_->mutex_);
   if (!is_first()) return;
   const bool woken = queue_->wakes_ != wakes_seen_;  // while it asked
   queue_->ask_at_ = Clock::now() + (woken ? Clock::duration(0) : pause);
 }
 
-void LocalQueue::Place::fail(const SharedFailure& failure) {
+void LocalQueue::Waiter::fail(const SharedFailure& failure) {
   const MutexLock lock(queue_->mutex_);
   for (Entry* entry : queue_->entries_) {
-    const bool is_ours = entry->candidate.spec()->backend == entry_->candidate.spec()->backend;
+    const bool is_ours = entry->bid.spec->cluster == entry_->bid.spec->cluster;
     if (!is_ours || entry->state != Entry::State::asleep || entry->since > entry_->asked) continue;
     entry->failure = failure;
     entry->state = Entry::State::failed;
@@ -194,24 +196,8 @@ void LocalQueue::Place::fail(const SharedFailure& failure) {
   }
 }
 
-LocalQueue::Woken LocalQueue::Place::sleep(std::optional<Clock::time_point> limit,
-                                           const std::stop_token& stop) {
-  Entry& entry = *entry_;
-  // Whoever stops waits for the mutex, so that the wait below cannot miss it.
-  const std::stop_callback on_stop(stop, [this] {
-    const MutexLock lock(queue_->mutex_);
-    entry_->notify();
-  });
-  const MutexLock lock(queue_->mutex_);
-  entry.state = Entry::State::asleep;
-  while (const auto until = sleep_on(limit, stop.stop_requested())) {
-    entry.changed.wait_until(queue_->mutex_, *until);
-  }
-  return get_up();
-}
-
-std::optional<Clock::time_point> LocalQueue::Place::sleep_on(std::optional<Clock::time_point> limit,
-                                                             bool stop) const {
+std::optional<Clock::time_point> LocalQueue::Waiter::sleep_on(
+    std::optional<Clock::time_point> limit, bool stop) const {
   if (entry_->state == Entry::State::served || entry_->state == Entry::State::failed) {
     return std::nullopt;
   }
@@ -226,10 +212,10 @@ std::optional<Clock::time_point> LocalQueue::Place::sleep_on(std::optional<Clock
   return limit ? std::min(until, *limit) : until;
 }
 
-LocalQueue::Woken LocalQueue::Place::get_up() {
+LocalQueue::Woken LocalQueue::Waiter::get_up() {
   switch (std::exchange(entry_->state, Entry::State::busy)) {
     case Entry::State::served:
-      return std::move(entry_->handed);
+      return std::move(entry_->handoff);
     case Entry::State::failed:
       return std::move(entry_->failure);
     default:
@@ -237,18 +223,17 @@ LocalQueue::Woken LocalQueue::Place::get_up() {
   }
 }
 
-std::optional<Clock::time_point> LocalQueue::Place::nap(std::optional<Clock::time_point> limit,
-                                                        bool stop, Woken& woken) {
+std::optional<Clock::time_point> LocalQueue::Waiter::nap(std::optional<Clock::time_point> limit,
+                                                         bool stop, const std::string& token,
+                                                         Woken& woken) {
   const MutexLock lock(queue_->mutex_);
-  if (entry_->state == Entry::State::busy) entry_->state = Entry::State::asleep;
+  if (entry_->state == Entry::State::busy) {
+    entry_->token = token;
+    entry_->state = Entry::State::asleep;
+  }
   const auto until = sleep_on(limit, stop);
   if (!until) woken = get_up();
   return until;
-}
-
-void LocalQueue::Place::on_change(std::function<void()> wake) {
-  const MutexLock lock(queue_->mutex_);
-  entry_->wake = std::move(wake);
 }
 
 LocalQueue::Claim::Claim(std::shared_ptr<LocalQueue> queue, Entry& entry) noexcept
@@ -264,12 +249,14 @@ LocalQueue::Claim::~Claim() {
   entry_->notify();
 }
 
-const Candidate& LocalQueue::Claim::candidate() const noexcept { return entry_->candidate; }
+const Bid& LocalQueue::Claim::bid() const noexcept { return entry_->bid; }
 
-void LocalQueue::Claim::serve(Handed handed) {
+const std::string& LocalQueue::Claim::token() const noexcept { return entry_->token; }
+
+void LocalQueue::Claim::serve(Handoff handoff) {
   Entry& entry = *std::exchange(entry_, nullptr);
   const MutexLock lock(queue_->mutex_);
-  entry.handed = std::move(handed);
+  entry.handoff = std::move(handoff);
   entry.state = Entry::State::served;
   entry.notify();  // under the mutex: it is gone soon after
 }

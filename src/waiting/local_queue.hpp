@@ -5,32 +5,28 @@
 #pragma once
 
 #include <chrono>
-#include <condition_variable>
 #include <functional>
 #include <list>
 #include <memory>
 #include <optional>
-#include <stop_token>
 #include <string>
 #include <variant>
 
-#include "base/annotations.hpp"
 #include "base/clock.hpp"
 #include "base/failure.hpp"
+#include "base/mutex.hpp"
 #include "memcachedlock/key.hpp"
+#include "waiting/bid.hpp"
+#include "waiting/handoff.hpp"
 
 namespace memcachedlock::detail {
-
-class Candidate;
-class Server;
-struct Handed;
 
 /// Thread safe. Costs a lock that nobody waits for no more than reading one counter.
 class LocalQueue {
  public:
   /// How a sleep ended: it may ask or give up; it was handed the lock; or the first has failed.
-  using Woken = std::variant<std::monostate, Handed, SharedFailure>;
-  class Place;
+  using Woken = std::variant<std::monostate, Handoff, SharedFailure>;
+  class Waiter;
   class Claim;
 
   LocalQueue();
@@ -51,35 +47,42 @@ class LocalQueue {
   std::list<Entry*> entries_ MCL_GUARDED_BY(mutex_);
   Clock::time_point ask_at_ MCL_GUARDED_BY(mutex_){};  // when the first is to ask
   unsigned wakes_ MCL_GUARDED_BY(mutex_) = 0;
-  // A place in the record's queue, by its token, left by one who gave up.
-  std::optional<std::string> place_ MCL_GUARDED_BY(mutex_);
+  // In the record's queue, by its token, left by a waiter that gave up.
+  std::optional<std::string> seat_ MCL_GUARDED_BY(mutex_);
 };
 
-/// One thread's place, while it lives; used by that thread.
-class LocalQueue::Place {
+/// One waiter in line. All but `wake` is for the thread that asks for it.
+class LocalQueue::Waiter {
  public:
-  Place(const Server& server, Candidate& candidate);
-  ~Place();
-  Place(const Place&) = delete;
-  Place& operator=(const Place&) = delete;
+  /// What a waiter leaves behind.
+  struct Left {
+    std::optional<std::string> seat;    ///< in the record's queue, which nobody took over
+    std::optional<std::string> unused;  ///< the token by which it was handed the lock
+  };
 
-  /// Whether it is this thread's turn to ask memcached. The place in the record's queue that
-  /// another left is then its candidate's.
+  /// `wake` is called when a nap may be over, under the queue's mutex, in any thread.
+  Waiter(Bid bid, std::function<void()> wake);
+  ~Waiter();
+  Waiter(const Waiter&) = delete;
+  Waiter& operator=(const Waiter&) = delete;
+
+  /// Whether it is its turn to ask memcached.
   [[nodiscard]] bool may_ask();
+  /// The seat in the record's queue, by its token, that another has left, for the first in line.
+  [[nodiscard]] std::optional<std::string> take_seat();
   /// After it asked in vain.
   void ask_after(Clock::duration pause);
   /// After it asked and was not answered: all of the same client who stand behind it, and did
   /// before it asked, are told so instead of asking one after the other.
   void fail(const SharedFailure& failure);
-  /// Until it may ask, `limit`, or `stop` is requested; or until it was served.
-  [[nodiscard]] Woken sleep(std::optional<Clock::time_point> limit, const std::stop_token& stop);
-
-  /// For one that no thread sleeps for: when to ask again, unless on_change() wakes it earlier.
-  /// Until nothing comes back, with how the sleep ended, nothing else may be asked of it.
+  /// When to ask again, unless `wake` is called before: its turn, or `limit`, or it was served.
+  /// Until nothing comes back, with how the nap ended, nothing else may be asked of it. `token` is
+  /// what may stand for it in the record's queue. `stop`: to be ended now.
   [[nodiscard]] std::optional<Clock::time_point> nap(std::optional<Clock::time_point> limit,
-                                                     bool stop, Woken& woken);
-  /// `wake` is called when a nap may be over, under the queue's mutex, in any thread.
-  void on_change(std::function<void()> wake);
+                                                     bool stop, const std::string& token,
+                                                     Woken& woken);
+  /// Out of line, once. The next in line gets the seat; with `acquired` it waits for a hand-over.
+  [[nodiscard]] Left leave(std::optional<std::string> seat, bool acquired);
 
  private:
   /// Until when to sleep on; nothing where the sleep is over.
@@ -95,6 +98,7 @@ class LocalQueue::Place {
   const std::unique_ptr<Entry> entry_;
   std::list<Entry*>::iterator position_;  // guarded by the queue's mutex
   unsigned wakes_seen_ = 0;
+  bool left_ = false;
 };
 
 /// Ends with serve(), or lets the one who was claimed sleep on.
@@ -104,8 +108,10 @@ class LocalQueue::Claim {
   Claim(Claim&& other) noexcept;
   Claim& operator=(Claim&&) = delete;
   ~Claim();
-  [[nodiscard]] const Candidate& candidate() const noexcept;
-  void serve(Handed handed);
+  [[nodiscard]] const Bid& bid() const noexcept;
+  /// What may stand for it in the record's queue.
+  [[nodiscard]] const std::string& token() const noexcept;
+  void serve(Handoff handoff);
 
  private:
   std::shared_ptr<LocalQueue> queue_;

@@ -8,36 +8,13 @@
 #include <limits>
 #include <utility>
 
+#include "wire/words.hpp"
+
 namespace memcachedlock::detail {
 
 namespace {
 
 constexpr std::string_view record_version = "mcl1";
-constexpr std::uint64_t latest_second = 1ULL << 40U;  // beyond the year 30000
-constexpr std::string_view epoch_version = "mcl-epoch2";
-
-std::string_view next_word(std::string_view& text) {
-  const auto space = text.find(' ');
-  const std::string_view word = text.substr(0, space);
-  text = space == std::string_view::npos ? std::string_view{} : text.substr(space + 1);
-  return word;
-}
-
-std::optional<std::uint64_t> next_number(std::string_view& text) {
-  const std::string_view word = next_word(text);
-  std::uint64_t number = 0;
-  const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), number);
-  if (word.empty() || error != std::errc{} || end != word.data() + word.size()) return {};
-  return number;
-}
-
-/// Of what anybody may have written, only what we could have: it is counted with.
-std::optional<std::chrono::milliseconds> next_lease(std::string_view& text) {
-  constexpr std::chrono::milliseconds longest = std::chrono::hours(24 * 30);
-  const auto number = next_number(text);
-  if (!number || *number > static_cast<std::uint64_t>(longest.count())) return {};
-  return std::chrono::milliseconds(*number);
-}
 
 void append_number(std::string& text, std::uint64_t number) {
   std::array<char, 20> digits{};
@@ -146,7 +123,7 @@ std::string Record::encode() const {
   }
   text += ' ';
   text += owner;
-  for (const Member& member : members) {
+  for (const Member& member : holders) {
     text += ' ';
     append_member(text, member);
   }
@@ -196,38 +173,38 @@ std::optional<Record> Record::parse(std::string_view text) {
     } else {
       auto member = parse_member(word);
       if (!member) return {};
-      (kind == '?' ? record.waiters : record.members).push_back(*std::move(member));
+      (kind == '?' ? record.waiters : record.holders).push_back(*std::move(member));
     }
   }
-  if (record.members.empty()) return {};
+  if (record.holders.empty()) return {};
   return record;
 }
 
-bool Record::has(std::string_view token) const {
-  return find_token(members, token) != members.end();
+bool Record::holds(std::string_view token) const {
+  return find_token(holders, token) != holders.end();
 }
 
-void Record::add(std::string_view token, std::string_view place) {
-  members.push_back({member_word(token, place)});
+void Record::add_holder(std::string_view token, std::string_view place) {
+  holders.push_back({member_word(token, place)});
 }
 
-void Record::remove(std::string_view token) {
-  std::erase_if(members, [&](const Member& member) { return member.token() == token; });
+void Record::remove_holder(std::string_view token) {
+  std::erase_if(holders, [&](const Member& member) { return member.token() == token; });
 }
 
 void Record::set_end(std::string_view token, std::int64_t end) {
-  for (Member& member : members) {
+  for (Member& member : holders) {
     if (member.token() == token) member.end = end;
   }
 }
 
 bool Record::has_dead(std::int64_t time) const {
-  return std::any_of(members.begin(), members.end(),
+  return std::any_of(holders.begin(), holders.end(),
                      [&](const Member& member) { return is_dead(member, time); });
 }
 
 void Record::remove_dead(std::int64_t time) {
-  std::erase_if(members, [&](const Member& member) { return is_dead(member, time); });
+  std::erase_if(holders, [&](const Member& member) { return is_dead(member, time); });
 }
 
 std::string Record::waiter_word(std::string_view token, std::string_view place) {
@@ -236,7 +213,7 @@ std::string Record::waiter_word(std::string_view token, std::string_view place) 
   return word;
 }
 
-std::optional<std::size_t> Record::place_of(std::string_view token) const {
+std::optional<std::size_t> Record::queue_position(std::string_view token) const {
   const auto place = find_token(waiters, token);
   if (place == waiters.end()) return {};
   return static_cast<std::size_t>(place - waiters.begin());
@@ -246,44 +223,22 @@ void Record::remove_waiter(std::string_view token) {
   std::erase_if(waiters, [&](const Member& waiter) { return waiter.token() == token; });
 }
 
-void Record::grant(std::chrono::milliseconds grace) {
+void Record::grant_to_first(std::chrono::milliseconds grace) {
   reserved = false;
   lease = grace;
   fence = {};
   owner.assign(1, '-');  // g++ 12 warns of an assignment of the text
-  members.assign(1, waiters.front());
-  std::erase(waiters, members.front());  // it may have come twice, by a request that was repeated
+  holders.assign(1, waiters.front());
+  std::erase(waiters, holders.front());  // it may have come twice, by a request that was repeated
   since = written = std::chrono::milliseconds(0);
 }
 
-void Record::date() {
+void Record::stamp_times() {
   using std::chrono::milliseconds;
   const auto now = std::chrono::floor<milliseconds>(std::chrono::system_clock::now());
   written = now.time_since_epoch();
   if (since.count() == 0) since = written;
   written = std::max(written, since);  // that clock may have been set back
-}
-
-std::string Epoch::encode() const {
-  return fmt::format("{} {:016x} {} {} {}", epoch_version, id, number, longest_lease.count(), made);
-}
-
-std::optional<Epoch> Epoch::parse(std::string_view text) {
-  if (next_word(text) != epoch_version) return {};
-  constexpr auto highest = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
-  const std::string_view id_text = next_word(text);
-  std::uint64_t id = 0;
-  const char* const id_end = id_text.data() + id_text.size();
-  const auto [end, error] = std::from_chars(id_text.data(), id_end, id, 16);
-  const auto number = next_number(text);
-  const auto lease = next_lease(text);
-  const auto made = next_number(text);
-  if (id == 0 || error != std::errc{} || end != id_end) return {};
-  if (!number || *number == 0 || *number >= highest || !lease || !made || *made > latest_second ||
-      !text.empty()) {
-    return {};
-  }
-  return Epoch{id, *number, *lease, static_cast<std::int64_t>(*made)};
 }
 
 }  // namespace memcachedlock::detail

@@ -1,4 +1,4 @@
-// What memcached keeps of a lock, and of a server's epoch: short, versioned texts.
+// What memcached keeps of a lock: a short, versioned text.
 #pragma once
 
 #include <chrono>
@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include "memcachedlock/lease.hpp"
+#include "memcachedlock/fencing_token.hpp"
 
 namespace memcachedlock::detail {
 
@@ -44,7 +44,7 @@ struct Record {
   std::string stamp;        ///< another for each writing, so that a writer knows its own again
   FencingToken fence{};     ///< {0, 0}: of the item's own CAS id, which the first writer can't know
   std::string owner = "-";  ///< a named owner's word; "-" where one process owns it
-  std::vector<Member> members;  ///< who holds it; several for a named owner only
+  std::vector<Member> holders;  ///< who holds it; several for a named owner only
   std::chrono::milliseconds since{
       0};  ///< held, by its holder's wall clock, from 1970; 0: not known
   std::chrono::milliseconds written{0};  ///< likewise, when its lease began
@@ -55,10 +55,10 @@ struct Record {
   /// Nothing when the text is no record of ours.
   [[nodiscard]] static std::optional<Record> parse(std::string_view text);
 
-  [[nodiscard]] bool has(std::string_view token) const;
+  [[nodiscard]] bool holds(std::string_view token) const;
   /// `place` is of the thread that will hold it, as here() tells.
-  void add(std::string_view token, std::string_view place);
-  void remove(std::string_view token);
+  void add_holder(std::string_view token, std::string_view place);
+  void remove_holder(std::string_view token);
   /// Nothing where it is no member.
   void set_end(std::string_view token, std::int64_t end);
   /// Whether the lease of one of them is over at `time` of the server's clock.
@@ -68,28 +68,17 @@ struct Record {
   /// Of the queue, with a space before it, to be appended.
   [[nodiscard]] static std::string waiter_word(std::string_view token, std::string_view place);
   /// How many are before it in the queue; nothing when it is not there.
-  [[nodiscard]] std::optional<std::size_t> place_of(std::string_view token) const;
+  [[nodiscard]] std::optional<std::size_t> queue_position(std::string_view token) const;
   /// Whether it holds the lock or is in the queue.
   [[nodiscard]] bool includes(std::string_view token) const {
-    return has(token) || place_of(token).has_value();
+    return holds(token) || queue_position(token).has_value();
   }
   void remove_waiter(std::string_view token);
   /// The first of the queue becomes the holder, for a lease of `grace`, in which it must write the
   /// record anew.
-  void grant(std::chrono::milliseconds grace);
+  void grant_to_first(std::chrono::milliseconds grace);
   /// A lease begins now; a new holder's where `since` is 0.
-  void date();
-};
-
-/// The value of the epoch item: `mcl-epoch2 ID NUMBER LONGEST_LEASE_MS MADE_S`.
-struct Epoch {
-  std::uint64_t id = 0;  ///< another for each item that is made: the server has lost the last one
-  std::uint64_t number = 0;  ///< of fencing tokens; never falls
-  std::chrono::milliseconds longest_lease{0};
-  std::int64_t made = 0;  ///< by the server's clock, no earlier than it was
-
-  [[nodiscard]] std::string encode() const;
-  [[nodiscard]] static std::optional<Epoch> parse(std::string_view text);
+  void stamp_times();
 };
 
 }  // namespace memcachedlock::detail

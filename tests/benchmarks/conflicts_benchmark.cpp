@@ -144,7 +144,7 @@ class Connections {
       idle_.push_back(std::move(connection));
     }
   }
-  auto lend() {
+  auto borrow() {
     std::unique_lock lock(mutex_);
     freed_.wait(lock, [&] { return !idle_.empty(); });
     pqxx::connection* connection = idle_.back().release();
@@ -184,7 +184,7 @@ class PostgresWriter final : public Writer {
  private:
   template <pqxx::isolation_level level>
   void write_in(int row, const char* read) {
-    const auto connection = connections_->lend();
+    const auto connection = connections_->borrow();
     pqxx::transaction<level> work(*connection);
     if (case_.side == "advisory-lock") work.exec_prepared("lock", row);
     const int before = work.exec_prepared1(read, row)[0].template as<int>();
@@ -315,8 +315,8 @@ struct Arena {
   std::atomic<int> ready{0};
   std::atomic<bool> go{false};
   std::atomic<bool> stop{false};
-  static constexpr std::size_t most_writers = 256;
-  std::array<Tally, most_writers> tallies;
+  static constexpr std::size_t max_writers = 256;
+  std::array<Tally, max_writers> tallies;
 };
 
 /// In the pool the last few write a row each, the others the first.
@@ -394,7 +394,7 @@ struct Sum {
 
 Figures measure(const Stores& stores, const Case& which, std::chrono::milliseconds time) {
   const auto count = static_cast<std::size_t>(which.writers);
-  if (count > Arena::most_writers) throw std::runtime_error("too many writers");
+  if (count > Arena::max_writers) throw std::runtime_error("too many writers");
   const Shared<Arena> arena;
   const double database_before = stores.cpu_of_postgres();
   const std::vector<pid_t> children = start_writers(stores, which, *arena);

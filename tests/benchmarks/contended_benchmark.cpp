@@ -34,7 +34,7 @@ using std::chrono::microseconds;
 using std::chrono::milliseconds;
 using std::chrono::nanoseconds;
 
-constexpr int most_actors = 64;
+constexpr int max_actors = 64;
 
 enum class Kind { threads, processes };
 
@@ -53,13 +53,13 @@ struct Board {
   struct Actor {
     std::int64_t count;
     std::int64_t waited_ns;
-    std::int64_t longest_wait_ns;
+    std::int64_t max_wait_ns;
     std::int64_t held_ns;
   };
-  std::array<Actor, most_actors> actors{};
-  static constexpr std::size_t most_handovers = 1 << 20;
+  std::array<Actor, max_actors> actors{};
+  static constexpr std::size_t max_handovers = 1 << 20;
   std::atomic<std::size_t> handover_count{0};
-  std::array<std::int32_t, most_handovers> handovers{};
+  std::array<std::int32_t, max_handovers> handovers{};
 };
 
 std::int64_t now_ns() { return nanoseconds(Clock::now().time_since_epoch()).count(); }
@@ -78,7 +78,7 @@ void act(Board& board, int number, const NamedSide& named, microseconds hold) {
     const std::int64_t got = now_ns();
     if (const std::int64_t let_go = board.let_go.load(); let_go > asked) {
       const auto place = board.handover_count++;
-      if (place < Board::most_handovers) {
+      if (place < Board::max_handovers) {
         board.handovers[place] = static_cast<std::int32_t>(got - let_go);
       }
     }
@@ -88,7 +88,7 @@ void act(Board& board, int number, const NamedSide& named, microseconds hold) {
     side->unlock();
     ++mine.count;
     mine.waited_ns += got - asked;
-    mine.longest_wait_ns = std::max(mine.longest_wait_ns, got - asked);
+    mine.max_wait_ns = std::max(mine.max_wait_ns, got - asked);
     mine.held_ns += done - got;
   }
 }
@@ -101,7 +101,7 @@ struct Figures {
   double commands = 0;  // of memcached, for one acquisition
   double cpu_us = 0;    // of the actors, for one acquisition
   double jain = 0;
-  double longest_wait = 0;  // relative to the mean
+  double max_wait = 0;  // relative to the mean
 };
 
 double commands_of(const LocalServer& server) {
@@ -166,16 +166,16 @@ Figures run(const LocalServer& server, const NamedSide& side, const Setting& set
     square += count * count;
     waited += static_cast<double>(actor.waited_ns);
     held += static_cast<double>(actor.held_ns);
-    longest = std::max(longest, static_cast<double>(actor.longest_wait_ns));
+    longest = std::max(longest, static_cast<double>(actor.max_wait_ns));
   }
   figures.per_second = static_cast<double>(total) / took;
   figures.held_us = held / sum / 1e3;
   figures.commands = asked / static_cast<double>(total);
   figures.cpu_us = cpu / sum;
   figures.jain = sum * sum / (setting.actors * square);
-  figures.longest_wait = longest / (waited / sum);
+  figures.max_wait = longest / (waited / sum);
   auto& handovers = board->handovers;
-  const std::size_t count = std::min(board->handover_count.load(), Board::most_handovers);
+  const std::size_t count = std::min(board->handover_count.load(), Board::max_handovers);
   if (count > 0) {
     std::sort(handovers.begin(), handovers.begin() + static_cast<std::ptrdiff_t>(count));
     figures.handover_p50_us = handovers[count / 2] / 1e3;
@@ -192,7 +192,7 @@ constexpr std::array<std::pair<const char*, double Figures::*>, 8> members{{
     {"commands", &Figures::commands},
     {"cpu_us", &Figures::cpu_us},
     {"jain", &Figures::jain},
-    {"longest_wait", &Figures::longest_wait},
+    {"max_wait", &Figures::max_wait},
 }};
 
 std::vector<Setting> settings() {
@@ -248,7 +248,7 @@ int main(int argc, char** argv) {
                   setting.actors, static_cast<long>(setting.hold.count()), side.name.c_str(),
                   value(&Figures::per_second), value(&Figures::handover_p50_us),
                   value(&Figures::handover_p99_us), value(&Figures::commands),
-                  value(&Figures::cpu_us), value(&Figures::jain), value(&Figures::longest_wait));
+                  value(&Figures::cpu_us), value(&Figures::jain), value(&Figures::max_wait));
       json << between << R"({"kind":")" << kind << R"(","actors":)" << setting.actors
            << R"(,"hold_us":)" << setting.hold.count() << R"(,"side":")" << side.name << '"';
       for (const auto& [name, member] : members) json << ",\"" << name << "\":" << value(member);

@@ -13,7 +13,7 @@
 namespace {
 
 // Fewer than a process may have open; where it reserves so many, those of the first asked long ago.
-constexpr std::size_t most_reserved = 400;
+constexpr std::size_t max_reserved = 400;
 
 std::mutex mutex;
 std::deque<int> sockets;
@@ -34,7 +34,7 @@ int reserve_port() {
   }
   const std::lock_guard lock(mutex);
   sockets.push_back(reserved);
-  if (sockets.size() > most_reserved) {
+  if (sockets.size() > max_reserved) {
     close(sockets.front());
     sockets.pop_front();
   }

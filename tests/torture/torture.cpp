@@ -40,10 +40,10 @@ constexpr int servers = 3;
 constexpr int processes = 4;
 constexpr int threads_each = 3;
 constexpr int keys = 24;
-constexpr milliseconds longest_lease{1'500};
-constexpr milliseconds longest_wait{1'500};
+constexpr milliseconds max_lease{1'500};
+constexpr milliseconds max_wait{1'500};
 constexpr milliseconds request_limit{200};
-constexpr milliseconds longest_stop{2'500};
+constexpr milliseconds max_stop{2'500};
 // Beyond a wait's limit: requests under way, a stop of the process, a busy machine.
 constexpr auto allowance = 20s;
 
@@ -108,7 +108,7 @@ class Worker {
       // A few are wanted by many at once.
       key_ = "key" + std::to_string(pick(random_, 0, pick(random_, 0, 1) == 0 ? 2 : keys - 1));
       options_ = {};
-      options_.timeout = milliseconds(pick<std::int64_t>(random_, 300, longest_lease.count()));
+      options_.timeout = milliseconds(pick<std::int64_t>(random_, 300, max_lease.count()));
       options_.interval = 20ms;
       options_.renew = pick(random_, 0, 1) == 0;
       options_.fair = pick(random_, 0, 1) == 0;
@@ -132,7 +132,7 @@ class Worker {
   /// Takes it, by one of the ways there are. What happens is written under `id`.
   template <class AnyLock>
   bool take(AnyLock& lock, const std::string& id) {
-    const milliseconds limit(pick<std::int64_t>(random_, 0, longest_wait.count()));
+    const milliseconds limit(pick<std::int64_t>(random_, 0, max_wait.count()));
     writer_.line('I', id, key_, now(), nanoseconds(limit).count());
     try {
       bool got = false;
@@ -288,7 +288,7 @@ int run_worker(const char* addresses, unsigned seed, const char* file) {
   mcl::ClientOptions options;
   options.operation_timeout = request_limit;
   options.connect_timeout = request_limit;
-  options.restart_window = longest_lease;
+  options.restart_window = max_lease;
   options.observer = writer;
   if (seed % 2 == 1) options.protocol = mcl::Protocol::binary;
   const mcl::MemcachedClient client(addresses, options);
@@ -325,7 +325,7 @@ class Nemesis {
   /// False when a worker did not end, or one ended badly.
   bool end_workers() {
     for (const pid_t worker : workers_) kill(worker, SIGTERM);
-    const auto deadline = std::chrono::steady_clock::now() + allowance + longest_wait;
+    const auto deadline = std::chrono::steady_clock::now() + allowance + max_wait;
     bool well = !crashed_;
     for (const pid_t worker : workers_) {
       int status = 0;
@@ -420,14 +420,14 @@ class Nemesis {
       case 4:
         ++struck_["worker stopped"];
         kill(worker, SIGSTOP);
-        rest(0, static_cast<int>(longest_stop.count()));
+        rest(0, static_cast<int>(max_stop.count()));
         kill(worker, SIGCONT);
         break;
       case 5:
       case 6:
         ++struck_["server stopped"];
         server.pause();
-        rest(0, static_cast<int>(longest_stop.count()));
+        rest(0, static_cast<int>(max_stop.count()));
         server.resume();
         break;
       default:

@@ -6,6 +6,8 @@
 #include <optional>
 #include <string>
 
+#include "wire/epoch_item.hpp"
+
 namespace memcachedlock::detail {
 namespace {
 
@@ -18,14 +20,14 @@ constexpr std::uint64_t second_start = 2'000;
 class EpochWatches : public testing::Test {
  protected:
   Clock::time_point at(milliseconds time) const { return begin + time; }
-  std::optional<milliseconds> see(const Epoch& epoch, milliseconds when, std::uint64_t cas = 1,
+  std::optional<milliseconds> see(const EpochItem& epoch, milliseconds when, std::uint64_t cas = 1,
                                   milliseconds lease = 1s, std::uint64_t start = first_start) {
     return watch.see(epoch, epoch.encode(), cas, lease, start, at(when));
   }
   bool is_open(RestartGuard guard, milliseconds when, std::optional<std::int64_t> time = {}) {
     return watch.decide(guard, at(when), time).open;
   }
-  auto wanted(const std::optional<Epoch>& found, std::uint64_t cas, milliseconds lease,
+  auto wanted(const std::optional<EpochItem>& found, std::uint64_t cas, milliseconds lease,
               std::uint64_t start) const {
     return watch.wanted(found, cas, lease, start, 77);
   }
@@ -102,10 +104,10 @@ TEST_F(EpochWatches, WhatIsMadeHasALongerLeaseThanAnyKnownAndItsOwnId) {
   EXPECT_NE(first->id, 0U);
   EXPECT_NE(first->id, wanted(std::nullopt, 0, 3s, first_start)->id);
   EXPECT_EQ(first->number, first_start);
-  EXPECT_EQ(first->longest_lease, 3s);
+  EXPECT_EQ(first->max_lease, 3s);
   EXPECT_EQ(first->made, 77);
   see({1, first_start, 15s}, 0ms);
-  EXPECT_EQ(wanted(std::nullopt, 0, 3s, first_start)->longest_lease, 15s);
+  EXPECT_EQ(wanted(std::nullopt, 0, 3s, first_start)->max_lease, 15s);
 }
 
 TEST_F(EpochWatches, NumbersFollowTheStartOfTheServerAndNeverFall) {
@@ -115,24 +117,24 @@ TEST_F(EpochWatches, NumbersFollowTheStartOfTheServerAndNeverFall) {
   EXPECT_EQ(wanted(std::nullopt, 0, 1s, second_start)->number, second_start);
   // Its clock was set back: CAS ids begin again, so the number must not stay.
   EXPECT_EQ(wanted(std::nullopt, 0, 1s, 500)->number, first_start + 1);
-  EXPECT_EQ(wanted(Epoch{2, 500, 1s}, 9, 1s, 500)->number, first_start + 1);
-  EXPECT_EQ(wanted(Epoch{1, 500, 1s}, 9, 1s, first_start)->number, first_start);
+  EXPECT_EQ(wanted(EpochItem{2, 500, 1s}, 9, 1s, 500)->number, first_start + 1);
+  EXPECT_EQ(wanted(EpochItem{1, 500, 1s}, 9, 1s, first_start)->number, first_start);
   EXPECT_EQ(watch.number(), first_start);
 }
 
 TEST_F(EpochWatches, WhatWasReadBeforeWhatIsKnownIsNoRestart) {
   see({2, first_start, 1s}, 0ms, 50);  // after a flush
-  EXPECT_TRUE(wanted(Epoch{1, first_start, 1s}, 40, 1s, first_start));
-  EXPECT_FALSE(wanted(Epoch{3, first_start, 1s}, 60, 1s, first_start));
+  EXPECT_TRUE(wanted(EpochItem{1, first_start, 1s}, 40, 1s, first_start));
+  EXPECT_FALSE(wanted(EpochItem{3, first_start, 1s}, 60, 1s, first_start));
   EXPECT_EQ(see({1, first_start - 1, 1s}, 1s), std::nullopt);
-  EXPECT_FALSE(watch.is_since(Epoch{1, first_start - 1, 1s}, at(2s)));
-  EXPECT_TRUE(watch.is_since(Epoch{2, first_start, 1s}, at(2s)));
-  EXPECT_FALSE(watch.is_since(Epoch{2, first_start, 1s}, at(0ms)));
+  EXPECT_FALSE(watch.is_since(EpochItem{1, first_start - 1, 1s}, at(2s)));
+  EXPECT_TRUE(watch.is_since(EpochItem{2, first_start, 1s}, at(2s)));
+  EXPECT_FALSE(watch.is_since(EpochItem{2, first_start, 1s}, at(0ms)));
   EXPECT_FALSE(watch.is_since(std::nullopt, at(2s)));
 }
 
 TEST_F(EpochWatches, ALongerLeaseIsWrittenBeforeItIsUsed) {
-  const Epoch epoch{1, first_start, 2s};
+  const EpochItem epoch{1, first_start, 2s};
   see(epoch, 0ms);
   EXPECT_TRUE(watch.is_current(epoch.encode(), 2s, first_start));
   EXPECT_FALSE(watch.is_current(epoch.encode(), 2'001ms, first_start));
@@ -143,7 +145,7 @@ TEST_F(EpochWatches, ALongerLeaseIsWrittenBeforeItIsUsed) {
   ASSERT_TRUE(longer);
   EXPECT_EQ(longer->id, epoch.id);
   EXPECT_EQ(longer->number, epoch.number);
-  EXPECT_EQ(longer->longest_lease, 3s);
+  EXPECT_EQ(longer->max_lease, 3s);
 }
 
 }  // namespace

@@ -5,6 +5,8 @@
 
 #include <string>
 
+#include "wire/epoch_item.hpp"
+
 namespace memcachedlock::detail {
 namespace {
 
@@ -17,7 +19,7 @@ Record full() {
   record.stamp = "stamp";
   record.fence = {7, 9};
   record.owner = "n:owner";
-  record.members = {{"token.1@host:2:3", 1795723986}, {"token.2@host/4:5:6", 0}};
+  record.holders = {{"token.1@host:2:3", 1795723986}, {"token.2@host/4:5:6", 0}};
   record.since = 1000ms;
   record.written = 1250ms;
   record.hold = {30us, 4us};
@@ -33,14 +35,14 @@ TEST(Record, IsReadAsItWasWritten) {
   ASSERT_TRUE(found);
   EXPECT_EQ(found->encode(), full().encode());
   EXPECT_EQ(found->fence, full().fence);
-  EXPECT_EQ(found->members, full().members);
+  EXPECT_EQ(found->holders, full().holders);
   EXPECT_EQ(found->waiters, full().waiters);
   EXPECT_EQ(found->hold, full().hold);
   EXPECT_EQ(found->written, 1250ms);
   Record least;
   least.lease = 1ms;
   least.stamp = "s";
-  least.members = {{"t@p"}};
+  least.holders = {{"t@p"}};
   EXPECT_EQ(least.encode(), "mcl1 held 1 s 0 - t@p");
   EXPECT_EQ(Record::parse(least.encode())->encode(), least.encode());
 }
@@ -83,22 +85,22 @@ TEST(Record, RefusesWhatItNeverWrites) {
 
 TEST(Record, KnowsItsMembers) {
   Record record = full();
-  EXPECT_TRUE(record.has("token.1"));
-  EXPECT_FALSE(record.has("token.3"));
-  EXPECT_FALSE(record.has("token"));
-  EXPECT_EQ(record.place_of("token.4"), 1U);
-  EXPECT_FALSE(record.place_of("token.1"));
+  EXPECT_TRUE(record.holds("token.1"));
+  EXPECT_FALSE(record.holds("token.3"));
+  EXPECT_FALSE(record.holds("token"));
+  EXPECT_EQ(record.queue_position("token.4"), 1U);
+  EXPECT_FALSE(record.queue_position("token.1"));
   EXPECT_TRUE(record.includes("token.1") && record.includes("token.3"));
   record.set_end("token.2", 5);
-  EXPECT_EQ(record.members[0].end, 1795723986);
-  EXPECT_EQ(record.members[1].end, 5);
-  record.remove("token.1");
+  EXPECT_EQ(record.holders[0].end, 1795723986);
+  EXPECT_EQ(record.holders[1].end, 5);
+  record.remove_holder("token.1");
   record.remove_waiter("token.3");
-  EXPECT_EQ(record.members.size(), 1U);
+  EXPECT_EQ(record.holders.size(), 1U);
   EXPECT_EQ(record.waiters.size(), 1U);
   EXPECT_FALSE(record.includes("token.1") || record.includes("token.3"));
-  record.add("new.1", "h:1:2");
-  EXPECT_EQ(record.members.back(), (Member{"new.1@h:1:2", 0}));
+  record.add_holder("new.1", "h:1:2");
+  EXPECT_EQ(record.holders.back(), (Member{"new.1@h:1:2", 0}));
   EXPECT_EQ(Record::waiter_word("new.1", "h:1:2"), " ?new.1@h:1:2");
 }
 
@@ -108,23 +110,23 @@ TEST(Record, LeasesEndByTheServersClock) {
   EXPECT_FALSE(record.has_dead(99));
   EXPECT_TRUE(record.has_dead(100));
   record.remove_dead(99);
-  EXPECT_EQ(record.members.size(), 2U);
+  EXPECT_EQ(record.holders.size(), 2U);
   record.remove_dead(100);  // who has no end stays
-  ASSERT_EQ(record.members.size(), 1U);
-  EXPECT_EQ(record.members[0].token(), "token.2");
+  ASSERT_EQ(record.holders.size(), 1U);
+  EXPECT_EQ(record.holders[0].token(), "token.2");
   EXPECT_FALSE(record.has_dead(1'000'000));
 }
 
 TEST(Record, GrantsToTheFirstInTheQueue) {
   Record record = full();
   record.waiters.push_back(record.waiters.front());  // a request was sent twice
-  record.grant(2s);
+  record.grant_to_first(2s);
   EXPECT_FALSE(record.reserved);
   EXPECT_EQ(record.lease, 2s);
   EXPECT_EQ(record.owner, "-");
   EXPECT_FALSE(record.fence);
-  ASSERT_EQ(record.members.size(), 1U);
-  EXPECT_EQ(record.members[0].token(), "token.3");
+  ASSERT_EQ(record.holders.size(), 1U);
+  EXPECT_EQ(record.holders[0].token(), "token.3");
   ASSERT_EQ(record.waiters.size(), 1U);
   EXPECT_EQ(record.waiters[0].token(), "token.4");
   EXPECT_EQ(record.since.count(), 0);
@@ -134,28 +136,28 @@ TEST(Record, GrantsToTheFirstInTheQueue) {
 TEST(Record, IsDatedByTheFirstAndTheLatestLease) {
   Record record = full();
   record.since = 0ms;
-  record.date();
+  record.stamp_times();
   EXPECT_GT(record.since, 0ms);
   EXPECT_EQ(record.since, record.written);
   record.since = 24h * 365 * 1000;  // that clock was set back
-  record.date();
+  record.stamp_times();
   EXPECT_EQ(record.written, record.since);
   record.since = 1000ms;
-  record.date();
+  record.stamp_times();
   EXPECT_EQ(record.since, 1000ms);
   EXPECT_GT(record.written, 1000ms);
 }
 
 TEST(EpochItem, IsReadAsItWasWritten) {
-  const Epoch epoch{0xabcULL, 17, 30s, 99};
+  const EpochItem epoch{0xabcULL, 17, 30s, 99};
   EXPECT_EQ(epoch.encode(), "mcl-epoch2 0000000000000abc 17 30000 99");
-  const auto found = Epoch::parse(epoch.encode());
+  const auto found = EpochItem::parse(epoch.encode());
   ASSERT_TRUE(found);
   EXPECT_EQ(found->id, epoch.id);
   EXPECT_EQ(found->number, epoch.number);
-  EXPECT_EQ(found->longest_lease, epoch.longest_lease);
+  EXPECT_EQ(found->max_lease, epoch.max_lease);
   EXPECT_EQ(found->made, 99);
-  EXPECT_TRUE(Epoch::parse("mcl-epoch2 abc 17 30000 9"));
+  EXPECT_TRUE(EpochItem::parse("mcl-epoch2 abc 17 30000 9"));
   for (const char* const text :
        {"", "mcl-epoch1 abc 17 30000 9", "mcl-epoch2 abc 17 30000", "mcl-epoch2 0 17 30000 9",
         "mcl-epoch2 xyz 17 30000 9", "mcl-epoch2 abcx 17 30000 9", "mcl-epoch2 abc 0 30000 9",
@@ -163,7 +165,7 @@ TEST(EpochItem, IsReadAsItWasWritten) {
         "mcl-epoch2 abc 17 2592000001 9", "mcl-epoch2 abc 17 30000 9 x",
         "mcl-epoch2 abc 17 30000 -9", "mcl-epoch2 abc 17 30000 1099511627777",
         "mcl-epoch2 1ffffffffffffffff 17 30000 9"}) {
-    EXPECT_FALSE(Epoch::parse(text)) << text;
+    EXPECT_FALSE(EpochItem::parse(text)) << text;
   }
 }
 

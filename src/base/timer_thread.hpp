@@ -17,15 +17,15 @@
 #include <utility>
 #include <vector>
 
-#include "base/annotations.hpp"
 #include "base/clock.hpp"
+#include "base/mutex.hpp"
 
 namespace memcachedlock::detail {
 
 /// How long the background thread leaves a server alone that did not answer it.
 constexpr std::chrono::milliseconds rest_time{100};
 
-class Keeper {
+class TimerThread {
  public:
   /// When a task wants to be called, and when it must have been.
   struct Times {
@@ -52,18 +52,18 @@ class Keeper {
     virtual void on_stop() {}
 
    private:
-    friend class Keeper;
+    friend class TimerThread;
     std::optional<Times> times_;  // guarded by the keeper's mutex
   };
 
   /// For what asks this server on behalf of nobody who waits.
-  static Keeper& renewing(const std::string& server);
+  static TimerThread& renewing(const std::string& server);
   /// For what asks this server on behalf of callers that must not wait themselves.
-  static Keeper& acquiring(const std::string& server);
+  static TimerThread& acquiring(const std::string& server);
   /// For tasks that never wait and call nobody, so that they are called in time.
-  static Keeper& prompt();
+  static TimerThread& prompt();
   /// For tasks that never wait, but call those who are to be told.
-  static Keeper& telling();
+  static TimerThread& telling();
   /// Whether the calling thread is one of these.
   static bool is_background() noexcept;
   /// Whether the calling thread is one of these, and is waited for by the end of the process.

@@ -7,9 +7,9 @@
 #include <string>
 #include <string_view>
 
-#include "lock/lock_spec.hpp"
-#include "memcachedlock/lease.hpp"
+#include "memcachedlock/release.hpp"
 #include "server/server.hpp"
+#include "waiting/lock_spec.hpp"
 #include "wire/record.hpp"
 
 namespace memcachedlock::detail {
@@ -26,14 +26,14 @@ Term lease_term(std::string_view token, const Record& record, const LockOptions&
                 std::chrono::milliseconds lease);
 
 /// How often a record is read again that others change at the same time.
-constexpr int most_tries = 64;
+constexpr int max_tries = 64;
 /// The same for who waits for nothing else: the others may be much faster for a while.
-constexpr int most_patient_tries = 1'000;
+constexpr int max_patient_tries = 1'000;
 
 /// What is believed to be in an item. Where it is likely outdated, that is read first.
-enum class Belief { likely_true, likely_outdated };
+enum class CasHint { fresh, stale };
 
-struct TakenOut {
+struct Removal {
   Release outcome = Release::lost;
   bool others_wrote = false;  ///< what was believed to be there was not, but the token was
 };
@@ -41,21 +41,21 @@ struct TakenOut {
 /// Takes a token out of the lock's item. The last holder deletes it, or grants it to the first in
 /// the queue. `record` and `cas` are what is believed to be there; what others have written
 /// meanwhile is read again, as an extension that went unanswered may be ours all the same.
-TakenOut take_out(Server& server, const Key& key, const std::string& token, Record record, Cas cas,
-                  Belief belief = Belief::likely_true);
+Removal remove_token(Server& server, const Key& key, const std::string& token, Record record,
+                     Cas cas, CasHint hint = CasHint::fresh);
 
 /// The same for one who has only read what is there: nothing when the token is not in it.
-std::optional<Release> take_out(Server& server, const Key& key, const std::string& token,
-                                const View& view);
+std::optional<Release> remove_token(Server& server, const Key& key, const std::string& token,
+                                    const Snapshot& view);
 
 /// Whether the token has been in the item. One that has is gone when it is not found any more; an
 /// acquire that was not answered may still land, and would keep others out for a whole lease.
-enum class Arrival { certain, uncertain };
+enum class WasStored { yes, maybe };
 
 /// The same in the background, for one who was not answered. Tries until the item's lifetime is
 /// certainly over. Those of a server share their requests, and there are at most some thousand of
 /// them: the oldest are then left to expire by themselves, as all are where no thread can be made.
-void take_out_later(const SharedSpec& spec, const std::string& token,
-                    Arrival arrival = Arrival::uncertain) noexcept;
+void remove_token_later(const SharedSpec& spec, const std::string& token,
+                        WasStored arrival = WasStored::maybe) noexcept;
 
 }  // namespace memcachedlock::detail

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <stop_token>
@@ -10,29 +11,25 @@
 #include <system_error>
 #include <vector>
 
-#include "base/keeper.hpp"
-#include "lock/lock_spec.hpp"
-#include "memcachedlock/lease.hpp"
+#include "base/timer_thread.hpp"
+#include "memcachedlock/fencing_token.hpp"
 #include "memcachedlock/options.hpp"
+#include "memcachedlock/release.hpp"
+#include "waiting/handoff.hpp"
 #include "waiting/local_queue.hpp"
+#include "waiting/lock_spec.hpp"
 #include "wire/record.hpp"
 
 namespace memcachedlock::detail {
 
-/// How often and since when threads of this process have handed a lock to each other.
-struct Cohort {
-  unsigned passes = 0;
-  Clock::time_point since = Clock::now();
-};
-
 /// Thread safe. It is held from its making until release(), withdraw(), reserve(), the loss of its
 /// lease, or a fork (in the child). Once lost it stays lost. The lease is the holding's, whichever
 /// lock object asks: it never gets shorter.
-class Tenure final : public Keeper::Task, public std::enable_shared_from_this<Tenure> {
+class Holding final : public TimerThread::Task, public std::enable_shared_from_this<Holding> {
  public:
   /// A record that was just written for `token`; the lease counts from `started`.
-  Tenure(SharedSpec spec, OwnerId owner, Record record, std::string token, const Item& item,
-         std::uint64_t epoch, Clock::time_point started, Cohort cohort);
+  Holding(SharedSpec spec, Record record, std::string token, const Item& item, std::uint64_t epoch,
+          Clock::time_point started, Cohort cohort);
 
   /// The lease begins anew, and gets as long as `lease` where it was shorter. False when it is
   /// lost. Throws Unavailable; the lease then runs on as it was.
@@ -43,8 +40,9 @@ class Tenure final : public Keeper::Task, public std::enable_shared_from_this<Te
   bool release_in_background();
   /// Takes back what was never granted, or not used: a release that nobody is told of.
   void withdraw();
-  /// Held for its owner, but by nobody, for `time`.
-  void reserve(std::chrono::milliseconds time);
+  /// Held for its owner, but by nobody, for `time`. `on_lapse` is called in the background when
+  /// that has passed unused.
+  void reserve(std::chrono::milliseconds time, std::function<void()> on_lapse);
   /// Held again, for a full lease. False when somebody else has it or may have it.
   bool resume();
   /// Throws std::system_error where a thread can't be made; not soon after prepare_renewal().
@@ -62,13 +60,13 @@ class Tenure final : public Keeper::Task, public std::enable_shared_from_this<Te
   [[nodiscard]] FencingToken fencing_token() const noexcept { return fence_; }
   [[nodiscard]] std::stop_token lost();
   [[nodiscard]] const LockSpec& spec() const noexcept { return *spec_; }
-  std::optional<Keeper::Times> on_time(std::chrono::milliseconds limit) override;
+  std::optional<TimerThread::Times> on_time(std::chrono::milliseconds limit) override;
   /// Renewals at one server share a round trip.
   [[nodiscard]] const void* group() const noexcept override {
     return is_reserved() ? nullptr : &spec_->server;
   }
-  std::vector<std::optional<Keeper::Times>> on_time_together(
-      const Keeper::Batch& batch, std::chrono::milliseconds limit) override MCL_NO_ANALYSIS;
+  std::vector<std::optional<TimerThread::Times>> on_time_together(
+      const TimerThread::Batch& batch, std::chrono::milliseconds limit) override MCL_NO_ANALYSIS;
 
   unsigned holds = 0;  // how often its owner is inside; guarded by the owners' table
 
@@ -78,13 +76,13 @@ class Tenure final : public Keeper::Task, public std::enable_shared_from_this<Te
 
   /// Gives a lease up when it can't be kept any more. In a thread that never waits for the network,
   /// so that neither a renewal under way nor a slow server delays it.
-  class LossWatch final : public Keeper::Task {
+  class LossWatch final : public TimerThread::Task {
    public:
-    explicit LossWatch(Tenure& tenure) : tenure_(tenure) {}
-    std::optional<Keeper::Times> on_time(std::chrono::milliseconds limit) override;
+    explicit LossWatch(Holding& holding) : holding_(holding) {}
+    std::optional<TimerThread::Times> on_time(std::chrono::milliseconds limit) override;
 
    private:
-    Tenure& tenure_;
+    Holding& holding_;
   };
 
   Write write(bool reserved, std::chrono::milliseconds lease) MCL_REQUIRES(mutex_);
@@ -97,24 +95,24 @@ class Tenure final : public Keeper::Task, public std::enable_shared_from_this<Te
                               std::chrono::milliseconds lease, const std::optional<Item>& item)
       MCL_REQUIRES(mutex_);
 
-  /// A renewal under way; its tenure's mutex is locked.
+  /// A renewal under way; its holding's mutex is locked.
   struct Renewal {
     std::size_t place = 0;  // in the batch
-    Tenure* tenure = nullptr;
+    Holding* holding = nullptr;
     Record next;
     std::string trouble;  // why it is not known what became of it
-    Keeper::Times again{};
+    TimerThread::Times again{};
   };
   [[nodiscard]] Server::Rewrite request(Record& next) const MCL_REQUIRES(mutex_);
   /// Locks the mutex, and leaves it locked where a renewal is due, which is appended. Else when to
   /// be called again.
-  std::optional<Keeper::Times> begin_renewal(Clock::time_point now, std::size_t place,
-                                             std::vector<Renewal>& renewals) MCL_NO_ANALYSIS;
+  std::optional<TimerThread::Times> begin_renewal(Clock::time_point now, std::size_t place,
+                                                  std::vector<Renewal>& renewals) MCL_NO_ANALYSIS;
   void renew(std::vector<Renewal*>& open, std::chrono::milliseconds limit) MCL_NO_ANALYSIS;
   /// Unlocks it.
   void end_renewal(Renewal& renewal, Clock::time_point started) MCL_NO_ANALYSIS;
   /// Tells of it. When to be called again.
-  std::optional<Keeper::Times> tell(const Renewal& renewal);
+  std::optional<TimerThread::Times> tell(const Renewal& renewal);
   /// What became of the next thread of this process that waits for the lock.
   struct Passed {
     bool on = false;           ///< it is the holder now
@@ -129,13 +127,12 @@ class Tenure final : public Keeper::Task, public std::enable_shared_from_this<Te
   void announce_loss();
   /// Neither renewed nor watched any more.
   void end_tasks();
-  [[nodiscard]] std::shared_ptr<Keeper::Task> loss_watch();
-  std::optional<Keeper::Times> lapse();
-  [[nodiscard]] Keeper::Times next_times() const MCL_REQUIRES(mutex_);
+  [[nodiscard]] std::shared_ptr<TimerThread::Task> loss_watch();
+  std::optional<TimerThread::Times> lapse();
+  [[nodiscard]] TimerThread::Times next_times() const MCL_REQUIRES(mutex_);
   [[nodiscard]] Clock::time_point watch_until() const;
 
   const SharedSpec spec_;
-  const OwnerId owner_;
   const std::string token_;
   const FencingToken fence_;
   const Clock::time_point started_;  // before the request that got it was sent
@@ -154,6 +151,7 @@ class Tenure final : public Keeper::Task, public std::enable_shared_from_this<Te
   std::atomic<bool> watched_{false};
   LossWatch loss_watch_{*this};
   Clock::time_point next_renewal_ MCL_GUARDED_BY(mutex_){};
+  std::function<void()> on_lapse_ MCL_GUARDED_BY(mutex_);
 
   mutable Mutex stop_mutex_;
   std::optional<std::stop_source> stop_ MCL_GUARDED_BY(stop_mutex_);

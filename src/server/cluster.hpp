@@ -13,13 +13,13 @@ struct memcached_st;
 
 namespace memcachedlock::detail {
 
-class Backend {
+class Cluster {
  public:
-  Backend(std::string_view servers, ClientOptions options);
-  ~Backend();
-  Backend(const Backend&) = delete;
-  [[nodiscard]] static Backend& of(const MemcachedClient& client) { return *client.backend_; }
-  Backend& operator=(const Backend&) = delete;
+  Cluster(std::string_view servers, ClientOptions options);
+  ~Cluster();
+  Cluster(const Cluster&) = delete;
+  [[nodiscard]] static Cluster& of(const MemcachedClient& client) { return *client.cluster_; }
+  Cluster& operator=(const Cluster&) = delete;
 
   [[nodiscard]] const ClientOptions& options() const noexcept { return options_; }
   [[nodiscard]] const std::vector<ServerAddress>& addresses() const noexcept { return addresses_; }

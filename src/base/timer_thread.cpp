@@ -1,4 +1,4 @@
-#include "base/keeper.hpp"
+#include "base/timer_thread.hpp"
 
 #include <algorithm>
 #include <cstdlib>
@@ -12,12 +12,12 @@ namespace memcachedlock::detail {
 
 namespace {
 
-thread_local const Keeper* current = nullptr;
+thread_local const TimerThread* current = nullptr;
 
 struct Keepers {
   struct OfServer {
-    Keeper renewing;
-    Keeper acquiring;
+    TimerThread renewing;
+    TimerThread acquiring;
   };
   OfServer& of(const std::string& server) {
     const MutexLock lock(mutex);
@@ -39,8 +39,8 @@ struct Keepers {
 
   Mutex mutex;
   std::map<std::string, OfServer> by_server MCL_GUARDED_BY(mutex);  // its nodes stay where they are
-  Keeper telling;
-  Keeper prompt;
+  TimerThread telling;
+  TimerThread prompt;
 };
 
 Keepers& keepers() {
@@ -53,34 +53,38 @@ Keepers& keepers() {
   return all.get();
 }
 
-constexpr std::chrono::milliseconds shortest_limit{5};
-constexpr std::chrono::hours longest_limit{1};
+constexpr std::chrono::milliseconds min_limit{5};
+constexpr std::chrono::hours max_limit{1};
 
 // Longer than a request takes, before which the thread was prepared.
-constexpr std::chrono::seconds longest_idle{10};
+constexpr std::chrono::seconds max_idle{10};
 
 }  // namespace
 
-Keeper& Keeper::renewing(const std::string& server) { return keepers().of(server).renewing; }
-Keeper& Keeper::acquiring(const std::string& server) { return keepers().of(server).acquiring; }
-Keeper& Keeper::prompt() { return keepers().prompt; }
-Keeper& Keeper::telling() { return keepers().telling; }
-bool Keeper::is_background() noexcept { return current != nullptr; }
-bool Keeper::is_ending() noexcept { return current != nullptr && current->stopping_.load(); }
+TimerThread& TimerThread::renewing(const std::string& server) {
+  return keepers().of(server).renewing;
+}
+TimerThread& TimerThread::acquiring(const std::string& server) {
+  return keepers().of(server).acquiring;
+}
+TimerThread& TimerThread::prompt() { return keepers().prompt; }
+TimerThread& TimerThread::telling() { return keepers().telling; }
+bool TimerThread::is_background() noexcept { return current != nullptr; }
+bool TimerThread::is_ending() noexcept { return current != nullptr && current->stopping_.load(); }
 
-void Keeper::prepare() {
+void TimerThread::prepare() {
   const MutexLock lock(mutex_);
   start();
 }
 
-void Keeper::start() {
+void TimerThread::start() {
   wanted_ = Clock::now();
   if (thread_.joinable() || stopping_) return;
   const SignalMask none;  // inherited: signals are for the program's own threads
   thread_ = std::thread([this] { run(); });
 }
 
-bool Keeper::schedule(const std::shared_ptr<Task>& task, Times times) {
+bool TimerThread::schedule(const std::shared_ptr<Task>& task, Times times) {
   bool first = false;
   {
     const MutexLock lock(mutex_);
@@ -100,13 +104,13 @@ bool Keeper::schedule(const std::shared_ptr<Task>& task, Times times) {
   return true;
 }
 
-void Keeper::remove(const std::shared_ptr<Task>& task) {
+void TimerThread::remove(const std::shared_ptr<Task>& task) {
   tasks_.erase({task->times_->due, task});
   latest_.erase(latest_.find(task->times_->latest));
   task->times_.reset();
 }
 
-Keeper::Batch Keeper::take_due(Clock::time_point now) {
+TimerThread::Batch TimerThread::take_due(Clock::time_point now) {
   Batch batch{tasks_.begin()->second};
   const void* const group = batch.front()->group();
   for (auto at = std::next(tasks_.begin());
@@ -118,19 +122,19 @@ Keeper::Batch Keeper::take_due(Clock::time_point now) {
   return batch;
 }
 
-std::vector<std::optional<Keeper::Times>> Keeper::Task::on_time_together(
+std::vector<std::optional<TimerThread::Times>> TimerThread::Task::on_time_together(
     const Batch& batch, std::chrono::milliseconds limit) {
   std::vector<std::optional<Times>> again;
   for (const auto& task : batch) again.push_back(task->on_time(limit));
   return again;
 }
 
-void Keeper::cancel(const std::shared_ptr<Task>& task) {
+void TimerThread::cancel(const std::shared_ptr<Task>& task) {
   const MutexLock lock(mutex_);
   if (task->times_) remove(task);
 }
 
-void Keeper::stop(bool for_good) {
+void TimerThread::stop(bool for_good) {
   std::thread thread;
   {
     const MutexLock lock(mutex_);
@@ -148,12 +152,12 @@ void Keeper::stop(bool for_good) {
   if (!for_good) stopping_ = false;
 }
 
-void Keeper::run() {
+void TimerThread::run() {
   current = this;
   mutex_.lock();
   while (!stopping_) {
     if (tasks_.empty()) {
-      const auto until = wanted_ + longest_idle;
+      const auto until = wanted_ + max_idle;
       if (Clock::now() < until) {
         changed_.wait_until(mutex_, until);
         continue;
@@ -164,15 +168,15 @@ void Keeper::run() {
     const auto now = Clock::now();
     if (const auto due = tasks_.begin()->first; due > now) {
       // Holding no task: it may be cancelled meanwhile.
-      changed_.wait_until(mutex_, std::min<Clock::time_point>(due, now + longest_nap));
+      changed_.wait_until(mutex_, std::min<Clock::time_point>(due, now + max_nap));
       continue;
     }
     Batch batch = take_due(now);
-    const auto next = latest_.empty() ? now + longest_limit : *latest_.begin();
+    const auto next = latest_.empty() ? now + max_limit : *latest_.begin();
     const auto limit = std::chrono::ceil<std::chrono::milliseconds>(next - now);
     mutex_.unlock();
     const auto again = batch.front()->on_time_together(
-        batch, std::clamp<std::chrono::milliseconds>(limit, shortest_limit, longest_limit));
+        batch, std::clamp<std::chrono::milliseconds>(limit, min_limit, max_limit));
     for (std::size_t at = 0; at < batch.size(); ++at) {
       if (again[at]) schedule(batch[at], *again[at]);
     }

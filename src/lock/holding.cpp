@@ -1,4 +1,4 @@
-#include "lock/tenure.hpp"
+#include "lock/holding.hpp"
 
 #include <fmt/format.h>
 
@@ -7,9 +7,8 @@
 #include <utility>
 
 #include "base/process.hpp"
-#include "lock/candidate.hpp"
-#include "lock/departure.hpp"
-#include "lock/owners.hpp"
+#include "lock/record_changes.hpp"
+#include "lock/remove_token.hpp"
 #include "memcachedlock/error.hpp"
 
 namespace memcachedlock::detail {
@@ -23,18 +22,17 @@ milliseconds margin_of(milliseconds lease) { return std::min(lease / 8, millisec
 
 // A cohort gives way to other processes after so many passes, fewer when they stand in the queue,
 // or after so long; where none stands there, for a part of the time that it took.
-constexpr unsigned most_passes = 64;
-constexpr unsigned most_passes_while_queued = 8;
-constexpr milliseconds longest_cohort{50};
+constexpr unsigned max_passes = 64;
+constexpr unsigned max_passes_while_queued = 8;
+constexpr milliseconds max_cohort{50};
 constexpr int share_for_others = 16;
-constexpr milliseconds longest_pause = longest_cohort / 8;
+constexpr milliseconds max_pause = max_cohort / 8;
 
 }  // namespace
 
-Tenure::Tenure(SharedSpec spec, OwnerId owner, Record record, std::string token, const Item& item,
-               std::uint64_t epoch, Clock::time_point started, Cohort cohort)
+Holding::Holding(SharedSpec spec, Record record, std::string token, const Item& item,
+                 std::uint64_t epoch, Clock::time_point started, Cohort cohort)
     : spec_(std::move(spec)),
-      owner_(std::move(owner)),
       token_(std::move(token)),
       fence_(record.fence ? record.fence : FencingToken{epoch, item.cas.id}),
       started_(started),
@@ -46,32 +44,32 @@ Tenure::Tenure(SharedSpec spec, OwnerId owner, Record record, std::string token,
       lease_(spec_->options.timeout),
       deadline_(started + spec_->options.timeout) {}
 
-bool Tenure::owns() const {
+bool Holding::owns() const {
   return state_.load() == State::held && generation_ == process_generation() &&
          Clock::now() < deadline_.load();
 }
 
-milliseconds Tenure::remaining() const {
+milliseconds Holding::remaining() const {
   if (!owns()) return milliseconds(0);
   const auto left = deadline_.load() - Clock::now();
   return std::max(std::chrono::floor<milliseconds>(left), milliseconds(0));
 }
 
-Record Tenure::anew(bool reserved, milliseconds lease) const {
-  const bool alone = record_.members.size() == 1;
+Record Holding::anew(bool reserved, milliseconds lease) const {
+  const bool alone = record_.holders.size() == 1;
   Record next = record_;
   next.reserved = reserved && alone;
   next.lease = alone ? lease : std::max(next.lease, lease);
   next.fence = fence_;
   next.stamp = next_stamp();
-  next.date();
+  next.stamp_times();
   return next;
 }
 
-std::optional<Tenure::Write> Tenure::accept(const Record& next, Clock::time_point started,
-                                            milliseconds lease, const std::optional<Item>& item) {
+std::optional<Holding::Write> Holding::accept(const Record& next, Clock::time_point started,
+                                              milliseconds lease, const std::optional<Item>& item) {
   const auto found = record_in(item);
-  if (!found || !found->has(token_)) return Write::lost;
+  if (!found || !found->holds(token_)) return Write::lost;
   cas_ = item->cas;
   record_ = *found;
   // Somebody else's, or of an earlier try of ours.
@@ -81,18 +79,18 @@ std::optional<Tenure::Write> Tenure::accept(const Record& next, Clock::time_poin
   return Write::done;
 }
 
-Term Tenure::term(const Record& next, milliseconds lease) const {
+Term Holding::term(const Record& next, milliseconds lease) const {
   return lease_term(token_, next, spec_->options, lease);
 }
 
 /// Our record anew, with a full lifetime. Reads what is there when others have written too.
-Tenure::Write Tenure::write(bool reserved, milliseconds lease) {
+Holding::Write Holding::write(bool reserved, milliseconds lease) {
   Server& server = spec_->server;
-  for (int tries = 0; tries < most_tries; ++tries) {
+  for (int tries = 0; tries < max_tries; ++tries) {
     const auto started = Clock::now();
     Record next = anew(reserved, lease);
     bool stored = false;
-    const View view = server.cas_and_read(spec_->key, next, term(next, lease), cas_, stored);
+    const Snapshot view = server.cas_and_read(spec_->key, next, term(next, lease), cas_, stored);
     // Before it counts, as for an acquire: who waits after a restart must know of it.
     if (lease > lease_.load()) {
       (void)server.admit(spec_->key, view, lease, RestartGuard::off);
@@ -103,12 +101,12 @@ Tenure::Write Tenure::write(bool reserved, milliseconds lease) {
 }
 
 /// From held to lost. False when it was not held any more.
-bool Tenure::lose() {
+bool Holding::lose() {
   State held = State::held;
   return state_.compare_exchange_strong(held, State::lost);
 }
 
-bool Tenure::extend(milliseconds lease) {
+bool Holding::extend(milliseconds lease) {
   bool extended = false;
   {
     const MutexLock lock(mutex_);
@@ -129,56 +127,57 @@ bool Tenure::extend(milliseconds lease) {
   return extended;
 }
 
-Tenure::Passed Tenure::pass_on() {
+Holding::Passed Holding::pass_on() {
   const auto now = Clock::now();
   // With a request before and one after, as it is for those who wait.
-  spec_->recent.note_hold(std::chrono::duration_cast<std::chrono::microseconds>(
+  spec_->history.note_hold(std::chrono::duration_cast<std::chrono::microseconds>(
       (now - started_) + (since_ - started_)));
-  if (record_.members.size() > 1) return {};
+  if (record_.holders.size() > 1) return {};
   auto next = LocalQueue::claim(spec_->server, spec_->key);
   if (!next) return {};
-  const unsigned most = record_.waiters.empty() ? most_passes : most_passes_while_queued;
-  if (cohort_.passes < most && now - cohort_.since < longest_cohort) return {hand_over(*next)};
+  const unsigned most = record_.waiters.empty() ? max_passes : max_passes_while_queued;
+  if (cohort_.passes < most && now - cohort_.since < max_cohort) return {hand_over(*next)};
   // Where nobody queues in the record, others may poll all the same.
   if (!record_.waiters.empty()) return {};
-  return {false,
-          std::min<Clock::duration>((now - cohort_.since) / share_for_others, longest_pause)};
+  return {false, std::min<Clock::duration>((now - cohort_.since) / share_for_others, max_pause)};
 }
 
 /// Writes the record anew for the next. False when it is not ours any more, or not ours alone.
-bool Tenure::hand_over(LocalQueue::Claim& next) {
-  const Candidate& candidate = next.candidate();
+bool Holding::hand_over(LocalQueue::Claim& next) {
+  const Bid& bid = next.bid();
+  const LockOptions& options = bid.spec->options;
   // While it is ours alone: a named owner may have been joined since.
-  for (int tries = 0; tries < most_tries && record_.members.size() == 1; ++tries) {
-    Handed handed;
-    handed.token = next_token();
-    handed.stamp = next_stamp();
-    handed.started = Clock::now();
-    handed.cohort = {cohort_.passes + 1, cohort_.since};
-    Record record = candidate.offer(record_, handed);
-    const LockOptions& options = candidate.spec()->options;
+  for (int tries = 0; tries < max_tries && record_.holders.size() == 1; ++tries) {
+    Handoff handoff;
+    handoff.token = next_token();
+    handoff.stamp = next_stamp();
+    handoff.started = Clock::now();
+    handoff.cohort = {cohort_.passes + 1, cohort_.since};
+    // By a token of its own: if the request is not answered, that is removed, and not what the
+    // waiter may get by itself meanwhile.
+    Record record = taken_by(bid, record_, handoff.token, handoff.stamp, next.token());
     bool stored = false;
     try {
-      handed.view = spec_->server.cas_and_read(
-          spec_->key, record, lease_term(handed.token, record, options, options.timeout), cas_,
+      handoff.view = spec_->server.cas_and_read(
+          spec_->key, record, lease_term(handoff.token, record, options, options.timeout), cas_,
           stored);
     } catch (const Error&) {
-      if (stored) take_out_later(candidate.spec(), handed.token);
+      if (stored) remove_token_later(bid.spec, handoff.token);
       throw;
     }
-    const auto found = record_in(handed.view.lock);
-    if (found && found->has(handed.token)) {
-      next.serve(std::move(handed));
+    const auto found = record_in(handoff.view.lock);
+    if (found && found->holds(handoff.token)) {
+      next.serve(std::move(handoff));
       return true;
     }
-    if (!found || !found->has(token_)) return false;
+    if (!found || !found->holds(token_)) return false;
     record_ = *found;  // somebody has entered the queue, or joined
-    cas_ = handed.view.lock->cas;
+    cas_ = handoff.view.lock->cas;
   }
   return false;
 }
 
-Release Tenure::release() {
+Release Holding::release() {
   if (generation_ != process_generation()) return Release::lost;  // the parent's
   Release outcome = Release::lost;
   Passed passed;
@@ -196,7 +195,7 @@ Release Tenure::release() {
       trouble = error.what();
     }
     // Rather than at the end of its lease.
-    if (outcome == Release::unavailable) take_out_later(spec_, token_, Arrival::certain);
+    if (outcome == Release::unavailable) remove_token_later(spec_, token_, WasStored::yes);
     if (!in_time || !was_held) outcome = Release::lost;
   }
   if (!passed.on) LocalQueue::wake(spec_->server, spec_->key, passed.pause);
@@ -210,18 +209,18 @@ Release Tenure::release() {
   return outcome;
 }
 
-bool Tenure::release_in_background() {
-  class ReleaseTask final : public Keeper::Task {
+bool Holding::release_in_background() {
+  class ReleaseTask final : public TimerThread::Task {
    public:
-    explicit ReleaseTask(std::shared_ptr<Tenure> tenure) : tenure_(std::move(tenure)) {}
-    std::optional<Keeper::Times> on_time(milliseconds /*limit*/) override {
-      (void)std::exchange(tenure_, nullptr)->release();
+    explicit ReleaseTask(std::shared_ptr<Holding> holding) : holding_(std::move(holding)) {}
+    std::optional<TimerThread::Times> on_time(milliseconds /*limit*/) override {
+      (void)std::exchange(holding_, nullptr)->release();
       return std::nullopt;
     }
     void on_stop() override { (void)on_time({}); }
 
    private:
-    std::shared_ptr<Tenure> tenure_;
+    std::shared_ptr<Holding> holding_;
   };
   const auto now = Clock::now();
   try {
@@ -234,26 +233,25 @@ bool Tenure::release_in_background() {
 
 /// Where somebody came into the queue during the last hold, as is likely to happen again, it reads
 /// first: to be refused would cost a round trip more.
-Release Tenure::depart() {
-  const TakenOut taken =
-      take_out(spec_->server, spec_->key, token_, std::move(record_), cas_,
-               spec_->recent.arrivals() ? Belief::likely_outdated : Belief::likely_true);
-  spec_->recent.note_arrivals(taken.others_wrote);
+Release Holding::depart() {
+  const Removal taken = remove_token(spec_->server, spec_->key, token_, std::move(record_), cas_,
+                                     spec_->history.arrivals() ? CasHint::stale : CasHint::fresh);
+  spec_->history.note_arrivals(taken.others_wrote);
   return taken.outcome;
 }
 
-void Tenure::withdraw() {
+void Holding::withdraw() {
   const MutexLock lock(mutex_);
   state_.store(State::over);
   try {
-    take_out(spec_->server, spec_->key, token_, std::move(record_), cas_);
+    remove_token(spec_->server, spec_->key, token_, std::move(record_), cas_);
   } catch (const Error&) {
-    take_out_later(spec_, token_);
+    remove_token_later(spec_, token_);
   }
   LocalQueue::wake(spec_->server, spec_->key);
 }
 
-void Tenure::reserve(milliseconds time) {
+void Holding::reserve(milliseconds time, std::function<void()> on_lapse) {
   {
     const MutexLock lock(mutex_);
     bool kept = false;
@@ -264,9 +262,10 @@ void Tenure::reserve(milliseconds time) {
     State held = State::held;
     if (!state_.compare_exchange_strong(held, kept ? State::reserved : State::lost)) return;
     renewing_.store(false);
+    on_lapse_ = std::move(on_lapse);
   }
   if (!is_reserved()) {
-    take_out_later(spec_, token_, Arrival::certain);  // rather than at the end of its lease
+    remove_token_later(spec_, token_, WasStored::yes);  // rather than at the end of its lease
     announce_loss();
     return;
   }
@@ -280,7 +279,7 @@ void Tenure::reserve(milliseconds time) {
   notify(EventKind::reserved, time);
 }
 
-bool Tenure::resume() {
+bool Holding::resume() {
   {
     const MutexLock lock(mutex_);
     if (!is_reserved() || generation_ != process_generation()) return false;
@@ -297,25 +296,27 @@ bool Tenure::resume() {
 }
 
 /// The end of a reservation that was not used: the next need not wait for memcached to expire it.
-std::optional<Keeper::Times> Tenure::lapse() {
+std::optional<TimerThread::Times> Holding::lapse() {
   const auto end = deadline_.load();
-  if (Clock::now() < end) return Keeper::Times{end, end};
+  if (Clock::now() < end) return TimerThread::Times{end, end};
+  std::function<void()> on_lapse;
   {
     const MutexLock lock(mutex_);
     State reserved = State::reserved;
     if (!state_.compare_exchange_strong(reserved, State::over)) return std::nullopt;
+    on_lapse = std::move(on_lapse_);
     try {
-      take_out(spec_->server, spec_->key, token_, std::move(record_), cas_);
+      remove_token(spec_->server, spec_->key, token_, std::move(record_), cas_);
     } catch (const Error&) {
-      take_out_later(spec_, token_, Arrival::certain);
+      remove_token_later(spec_, token_, WasStored::yes);
     }
   }
   LocalQueue::wake(spec_->server, spec_->key);
-  Owners::instance().forget(owner_, shared_from_this());
+  if (on_lapse) on_lapse();
   return std::nullopt;
 }
 
-void Tenure::raise_no_thread(const LockSpec& spec, const std::system_error& error) {
+void Holding::raise_no_thread(const LockSpec& spec, const std::system_error& error) {
   throw Unavailable(
       fmt::format("\"{}\" was not acquired: the thread that would renew its lease can't be made "
                   "({}); raise the limit of threads",
@@ -323,17 +324,17 @@ void Tenure::raise_no_thread(const LockSpec& spec, const std::system_error& erro
       spec.key.text(), spec.server.name());
 }
 
-void Tenure::prepare_renewal(const LockSpec& spec) {
+void Holding::prepare_renewal(const LockSpec& spec) {
   try {
     spec.server.renewing().prepare();
-    Keeper::telling().prepare();
+    TimerThread::telling().prepare();
   } catch (const std::system_error& error) {
     raise_no_thread(spec, error);
   }
 }
 
-void Tenure::start_renewal() {
-  Keeper::Times times{};
+void Holding::start_renewal() {
+  TimerThread::Times times{};
   {
     const MutexLock lock(mutex_);
     if (renewing_.exchange(true)) return;
@@ -345,39 +346,39 @@ void Tenure::start_renewal() {
   start_watch();
 }
 
-void Tenure::start_watch() {
+void Holding::start_watch() {
   if (state_.load() != State::held || generation_ != process_generation()) return;
   if (watched_.exchange(true)) return;
-  Keeper::telling().schedule(loss_watch(), {watch_until(), watch_until()});
+  TimerThread::telling().schedule(loss_watch(), {watch_until(), watch_until()});
 }
 
-void Tenure::end_tasks() {
+void Holding::end_tasks() {
   if (scheduled_.load()) spec_->server.renewing().cancel(shared_from_this());
-  if (watched_.exchange(false)) Keeper::telling().cancel(loss_watch());
+  if (watched_.exchange(false)) TimerThread::telling().cancel(loss_watch());
 }
 
-std::shared_ptr<Keeper::Task> Tenure::loss_watch() {
-  return {shared_from_this(), &loss_watch_};  // lives as long as the tenure
+std::shared_ptr<TimerThread::Task> Holding::loss_watch() {
+  return {shared_from_this(), &loss_watch_};  // lives as long as the holding
 }
 
-std::optional<Keeper::Times> Tenure::LossWatch::on_time(milliseconds) {
-  if (tenure_.state_.load() != State::held) return std::nullopt;
-  const auto until = tenure_.watch_until();
-  if (Clock::now() < until) return Keeper::Times{until, until};
-  if (tenure_.lose()) tenure_.announce_loss();
+std::optional<TimerThread::Times> Holding::LossWatch::on_time(milliseconds) {
+  if (holding_.state_.load() != State::held) return std::nullopt;
+  const auto until = holding_.watch_until();
+  if (Clock::now() < until) return TimerThread::Times{until, until};
+  if (holding_.lose()) holding_.announce_loss();
   return std::nullopt;
 }
 
-Clock::time_point Tenure::watch_until() const {
+Clock::time_point Holding::watch_until() const {
   return deadline_.load() - margin_of(lease_.load());
 }
 
-Keeper::Times Tenure::next_times() const {
+TimerThread::Times Holding::next_times() const {
   const auto latest = watch_until();
   return {std::min(next_renewal_, latest), latest};
 }
 
-std::stop_token Tenure::lost() {
+std::stop_token Holding::lost() {
   if (generation_ != process_generation()) {  // whose mutexes the parent may have locked
     std::stop_source gone;
     gone.request_stop();
@@ -397,7 +398,7 @@ std::stop_token Tenure::lost() {
   return stop_->get_token();
 }
 
-void Tenure::announce_loss() {
+void Holding::announce_loss() {
   LocalQueue::wake(spec_->server, spec_->key);
   std::optional<std::stop_source> stop;
   {
@@ -409,44 +410,44 @@ void Tenure::announce_loss() {
   notify(EventKind::lost, Clock::now() - since_);
 }
 
-std::optional<Keeper::Times> Tenure::on_time(milliseconds limit) {
+std::optional<TimerThread::Times> Holding::on_time(milliseconds limit) {
   return on_time_together({shared_from_this()}, limit).front();
 }
 
 /// Renewals, and ends of reservations.
-std::vector<std::optional<Keeper::Times>> Tenure::on_time_together(const Keeper::Batch& batch,
-                                                                   milliseconds limit) {
-  std::vector<std::optional<Keeper::Times>> again(batch.size());
+std::vector<std::optional<TimerThread::Times>> Holding::on_time_together(
+    const TimerThread::Batch& batch, milliseconds limit) {
+  std::vector<std::optional<TimerThread::Times>> again(batch.size());
   std::vector<Renewal> renewals;
   const auto started = Clock::now();
   for (std::size_t place = 0; place < batch.size(); ++place) {
-    again[place] = static_cast<Tenure&>(*batch[place]).begin_renewal(started, place, renewals);
+    again[place] = static_cast<Holding&>(*batch[place]).begin_renewal(started, place, renewals);
   }
   std::vector<Renewal*> open;
   for (Renewal& renewal : renewals) {
-    const auto left = renewal.tenure->watch_until() - started;
+    const auto left = renewal.holding->watch_until() - started;
     limit = std::min(limit, std::chrono::ceil<milliseconds>(left));
     open.push_back(&renewal);
   }
   // Again for those that others have written to, and those whose CAS ids are from a connection that
   // is closed.
-  for (int tries = 0; tries < most_tries && !open.empty(); ++tries) renew(open, limit);
-  for (Renewal* renewal : open) renewal->tenure->lose();
-  for (Renewal& renewal : renewals) renewal.tenure->end_renewal(renewal, started);
+  for (int tries = 0; tries < max_tries && !open.empty(); ++tries) renew(open, limit);
+  for (Renewal* renewal : open) renewal->holding->lose();
+  for (Renewal& renewal : renewals) renewal.holding->end_renewal(renewal, started);
   // When all are unlocked: who is told may release one of them.
-  for (const Renewal& renewal : renewals) again[renewal.place] = renewal.tenure->tell(renewal);
+  for (const Renewal& renewal : renewals) again[renewal.place] = renewal.holding->tell(renewal);
   return again;
 }
 
 /// One round trip for all of them; takes those out that need no other.
-void Tenure::renew(std::vector<Renewal*>& open, milliseconds limit) {
+void Holding::renew(std::vector<Renewal*>& open, milliseconds limit) {
   const auto started = Clock::now();
   std::vector<std::optional<Item>> items;
   try {
     std::vector<Server::Rewrite> requests;
     for (Renewal* renewal : open) {
-      renewal->next = renewal->tenure->anew(false, renewal->tenure->lease_.load());
-      requests.push_back(renewal->tenure->request(renewal->next));
+      renewal->next = renewal->holding->anew(false, renewal->holding->lease_.load());
+      requests.push_back(renewal->holding->request(renewal->next));
     }
     items = spec_->server.cas_and_read_all(requests, limit);
   } catch (const Error& error) {
@@ -456,32 +457,32 @@ void Tenure::renew(std::vector<Renewal*>& open, milliseconds limit) {
   }
   std::vector<Renewal*> still_open;
   for (std::size_t at = 0; at < open.size(); ++at) {
-    Tenure& tenure = *open[at]->tenure;
-    const auto outcome = tenure.accept(open[at]->next, started, tenure.lease_.load(), items[at]);
+    Holding& holding = *open[at]->holding;
+    const auto outcome = holding.accept(open[at]->next, started, holding.lease_.load(), items[at]);
     if (!outcome) still_open.push_back(open[at]);
-    if (outcome == Write::lost) tenure.lose();
+    if (outcome == Write::lost) holding.lose();
   }
   open.swap(still_open);
 }
 
-Server::Rewrite Tenure::request(Record& next) const {
+Server::Rewrite Holding::request(Record& next) const {
   return {&spec_->key, &next, term(next, lease_.load()), cas_};
 }
 
-std::optional<Keeper::Times> Tenure::begin_renewal(Clock::time_point now, std::size_t place,
-                                                   std::vector<Renewal>& renewals) {
+std::optional<TimerThread::Times> Holding::begin_renewal(Clock::time_point now, std::size_t place,
+                                                         std::vector<Renewal>& renewals) {
   if (generation_ != process_generation()) return std::nullopt;
   if (is_reserved()) return lapse();
   if (now >= watch_until()) {  // the watch gives it up, unless it is extended before
     renewing_.store(false);
     return std::nullopt;
   }
-  if (!mutex_.try_lock()) return Keeper::Times{now + milliseconds(5), watch_until()};
-  std::optional<Keeper::Times> again;
+  if (!mutex_.try_lock()) return TimerThread::Times{now + milliseconds(5), watch_until()};
+  std::optional<TimerThread::Times> again;
   if (state_.load() == State::held && renewing_.load()) {
     const auto rest = spec_->server.resting_until();
     if (now >= next_renewal_ && now >= rest) {
-      renewals.push_back({.place = place, .tenure = this, .next = {}, .trouble = {}, .again = {}});
+      renewals.push_back({.place = place, .holding = this, .next = {}, .trouble = {}, .again = {}});
       return std::nullopt;
     }
     if (now >= next_renewal_) next_renewal_ = rest;
@@ -492,7 +493,7 @@ std::optional<Keeper::Times> Tenure::begin_renewal(Clock::time_point now, std::s
   return again;
 }
 
-void Tenure::end_renewal(Renewal& renewal, Clock::time_point started) {
+void Holding::end_renewal(Renewal& renewal, Clock::time_point started) {
   const milliseconds lease = lease_.load();
   if (renewal.trouble.empty()) {
     next_renewal_ = started + lease / 3;
@@ -505,7 +506,7 @@ void Tenure::end_renewal(Renewal& renewal, Clock::time_point started) {
   mutex_.unlock();
 }
 
-std::optional<Keeper::Times> Tenure::tell(const Renewal& renewal) {
+std::optional<TimerThread::Times> Holding::tell(const Renewal& renewal) {
   if (!renewal.trouble.empty()) notify(EventKind::unavailable, {}, renewal.trouble);
   if (state_.load() == State::lost) {
     announce_loss();
@@ -516,8 +517,8 @@ std::optional<Keeper::Times> Tenure::tell(const Renewal& renewal) {
   return renewal.again;
 }
 
-void Tenure::notify(EventKind kind, std::chrono::nanoseconds duration,
-                    std::string_view detail) const {
+void Holding::notify(EventKind kind, std::chrono::nanoseconds duration,
+                     std::string_view detail) const {
   Event event;
   event.kind = kind;
   event.duration = duration;

@@ -1,4 +1,4 @@
-#include "server/pool.hpp"
+#include "server/connection_pool.hpp"
 
 #include <algorithm>
 #include <utility>
@@ -7,7 +7,8 @@ namespace memcachedlock::detail {
 
 /// libmemcached limits each wait for more bytes, not the whole: a server that sends byte by byte
 /// would keep a request for as long as it likes. This cuts off what has outlasted its limit.
-class Pool::Watch final : public Keeper::Task, public std::enable_shared_from_this<Watch> {
+class ConnectionPool::Watch final : public TimerThread::Task,
+                                    public std::enable_shared_from_this<Watch> {
  public:
   void begin(Connection& connection, Clock::time_point now, std::chrono::milliseconds limit) {
     const auto deadline = now + limit;
@@ -18,7 +19,7 @@ class Pool::Watch final : public Keeper::Task, public std::enable_shared_from_th
       used_ = true;
       if (next_look_ <= deadline) return;
     }
-    Keeper::prompt().schedule(shared_from_this(), {deadline, deadline});
+    TimerThread::prompt().schedule(shared_from_this(), {deadline, deadline});
     const MutexLock lock(mutex_);
     next_look_ = std::min(next_look_, deadline);
   }
@@ -35,7 +36,7 @@ class Pool::Watch final : public Keeper::Task, public std::enable_shared_from_th
     return !cut;
   }
 
-  std::optional<Keeper::Times> on_time(std::chrono::milliseconds) override {
+  std::optional<TimerThread::Times> on_time(std::chrono::milliseconds) override {
     const MutexLock lock(mutex_);
     const auto now = Clock::now();
     next_look_ = Clock::time_point::max();
@@ -51,7 +52,7 @@ class Pool::Watch final : public Keeper::Task, public std::enable_shared_from_th
     // While requests follow each other, none of them has to wake the thread.
     if (std::exchange(used_, false)) next_look_ = std::min(next_look_, now + limit_);
     if (next_look_ == Clock::time_point::max()) return std::nullopt;
-    return Keeper::Times{next_look_, next_look_};
+    return TimerThread::Times{next_look_, next_look_};
   }
 
   /// Whoever asks from now on must schedule it again.
@@ -73,12 +74,13 @@ class Pool::Watch final : public Keeper::Task, public std::enable_shared_from_th
   bool used_ MCL_GUARDED_BY(mutex_) = false;                   // since the last look
 };
 
-Pool::Pool(const ServerAddress& address, const ClientOptions& options, std::size_t most)
+ConnectionPool::ConnectionPool(const ServerAddress& address, const ClientOptions& options,
+                               std::size_t most)
     : address_(address), options_(options), most_(most), watch_(std::make_shared<Watch>()) {}
 
-Pool::~Pool() = default;
+ConnectionPool::~ConnectionPool() = default;
 
-std::optional<std::unique_ptr<Connection>> Pool::take(std::chrono::milliseconds limit) {
+std::optional<std::unique_ptr<Connection>> ConnectionPool::take(std::chrono::milliseconds limit) {
   const MutexLock lock(mutex_);
   if (waiters_.empty()) {
     if (!idle_.empty()) {
@@ -100,7 +102,7 @@ std::optional<std::unique_ptr<Connection>> Pool::take(std::chrono::milliseconds 
   return std::nullopt;
 }
 
-void Pool::give_back(std::unique_ptr<Connection> connection) {
+void ConnectionPool::give_back(std::unique_ptr<Connection> connection) {
   const MutexLock lock(mutex_);
   if (!waiters_.empty()) {
     Waiter& next = *waiters_.front();
@@ -115,7 +117,8 @@ void Pool::give_back(std::unique_ptr<Connection> connection) {
   }
 }
 
-std::optional<Pool::Loan> Pool::lend(std::chrono::milliseconds limit) {
+std::optional<ConnectionPool::PooledConnection> ConnectionPool::borrow(
+    std::chrono::milliseconds limit) {
   auto taken = take(limit);
   if (!taken) return std::nullopt;
   const bool used_before = *taken != nullptr;
@@ -129,20 +132,22 @@ std::optional<Pool::Loan> Pool::lend(std::chrono::milliseconds limit) {
     give_back(nullptr);
     throw;
   }
-  return Loan(*this, *std::move(taken), used_before);
+  return PooledConnection(*this, *std::move(taken), used_before);
 }
 
-Pool::Loan::Loan(Pool& pool, std::unique_ptr<Connection> connection, bool used_before) noexcept
+ConnectionPool::PooledConnection::PooledConnection(ConnectionPool& pool,
+                                                   std::unique_ptr<Connection> connection,
+                                                   bool used_before) noexcept
     : pool_(&pool), connection_(std::move(connection)), used_before_(used_before) {}
 
-Pool::Loan::~Loan() {
+ConnectionPool::PooledConnection::~PooledConnection() {
   if (connection_ == nullptr) return;  // moved from
   const bool in_time = pool_->watch_->end(connection_.get());
   if (!keep_ || !in_time) connection_.reset();
   pool_->give_back(std::move(connection_));
 }
 
-void Pool::Loan::discard_idle() {
+void ConnectionPool::PooledConnection::discard_idle() {
   std::vector<std::unique_ptr<Connection>> broken;
   const MutexLock lock(pool_->mutex_);
   pool_->made_ -= pool_->idle_.size();

@@ -1,4 +1,4 @@
-#include "lock/departure.hpp"
+#include "lock/remove_token.hpp"
 
 #include <algorithm>
 #include <list>
@@ -7,11 +7,11 @@
 #include <utility>
 #include <vector>
 
-#include "base/keeper.hpp"
 #include "base/process.hpp"
+#include "base/timer_thread.hpp"
 #include "memcachedlock/error.hpp"
+#include "waiting/key_history.hpp"
 #include "waiting/local_queue.hpp"
-#include "waiting/pace.hpp"
 
 namespace memcachedlock::detail {
 
@@ -20,38 +20,38 @@ namespace {
 using std::chrono::milliseconds;
 
 /// What is to be removed from one server. Kept by the background thread while there is any.
-class Removals final : public Keeper::Task {
+class Removals final : public TimerThread::Task {
  public:
   static constexpr milliseconds first_pause{25};
-  static constexpr milliseconds longest_turn{20};
+  static constexpr milliseconds max_turn{20};
 
   /// False when this one has ended: the caller makes another.
-  bool add(const SharedSpec& spec, const std::string& token, Arrival arrival) {
+  bool add(const SharedSpec& spec, const std::string& token, WasStored arrival) {
     const auto now = Clock::now();
     const MutexLock lock(mutex_);
     if (ended_) return false;
     constexpr std::size_t most = 10'000;
     if (entries_.size() >= most) entries_.pop_front();
     entries_.push_back({spec, token, arrival,
-                        now + 2 * spec->options.timeout + grace + ServerClock::longest_rounding +
-                            spec->backend->options().operation_timeout});
+                        now + 2 * spec->options.timeout + grace + ServerClock::max_rounding +
+                            spec->cluster->options().operation_timeout});
     pause_ = first_pause;
     return true;
   }
 
   /// What others would wait for, as far as the time allows.
   void on_stop() override {
-    constexpr milliseconds longest_end{300};
-    (void)remove_for(longest_end, longest_end);
+    constexpr milliseconds max_end{300};
+    (void)remove_for(max_end, max_end);
   }
 
   /// Renewals of the same server come between.
-  std::optional<Keeper::Times> on_time(milliseconds limit) override {
-    return remove_for(limit, std::min(limit, longest_turn));
+  std::optional<TimerThread::Times> on_time(milliseconds limit) override {
+    return remove_for(limit, std::min(limit, max_turn));
   }
 
  private:
-  std::optional<Keeper::Times> remove_for(milliseconds limit, milliseconds turn) {
+  std::optional<TimerThread::Times> remove_for(milliseconds limit, milliseconds turn) {
     const auto end = Clock::now() + turn;
     std::list<Entry> open;
     {
@@ -83,13 +83,13 @@ class Removals final : public Keeper::Task {
     if (ended_) return std::nullopt;
     const auto next = unfinished ? now : now + pause_;
     if (!unfinished) pause_ = std::min(pause_ * 2, milliseconds(1'000));
-    return Keeper::Times{next, next + spec_timeout()};
+    return TimerThread::Times{next, next + spec_timeout()};
   }
 
   struct Entry {
     SharedSpec spec;
     std::string token;
-    Arrival arrival;
+    WasStored arrival;
     Clock::time_point until;
     bool done = false;
     bool unanswered = false;
@@ -109,11 +109,11 @@ class Removals final : public Keeper::Task {
     for (; last != all.end(); ++last) {
       const Key& key = last->spec->key;
       if (places.contains(key.item())) continue;
-      if (keys.size() + 1 == Connection::most_keys) break;
+      if (keys.size() + 1 == Connection::max_keys) break;
       places.emplace(key.item(), keys.size());
       keys.push_back(key);
     }
-    const std::vector<View> views = server.read_all(keys, limit);
+    const std::vector<Snapshot> views = server.read_all(keys, limit);
     for (auto at = first; at != last; ++at) {
       if (at != first && is_over(end)) return at;
       remove(server, *at, views[places.at(at->spec->key.item())]);
@@ -123,10 +123,10 @@ class Removals final : public Keeper::Task {
 
   static bool is_over(Clock::time_point end) { return Clock::now() >= end; }
 
-  static void remove(Server& server, Entry& entry, const View& view) {
+  static void remove(Server& server, Entry& entry, const Snapshot& view) {
     const Key& key = entry.spec->key;
-    const auto outcome = take_out(server, key, entry.token, view);
-    entry.done = outcome == Release::released || (!outcome && entry.arrival == Arrival::certain);
+    const auto outcome = remove_token(server, key, entry.token, view);
+    entry.done = outcome == Release::released || (!outcome && entry.arrival == WasStored::yes);
     // To whom it looked like a holder of this process, who would wake him. An earlier try that was
     // not answered may have done it.
     if (entry.done || std::exchange(entry.unanswered, false)) LocalQueue::wake(server, key);
@@ -148,7 +148,8 @@ struct AllRemovals {
     static auto& all = *new PerProcess<AllRemovals>;  // locks may outlive static storage
     return all.get();
   }
-  std::shared_ptr<Removals> add(const SharedSpec& spec, const std::string& token, Arrival arrival) {
+  std::shared_ptr<Removals> add(const SharedSpec& spec, const std::string& token,
+                                WasStored arrival) {
     const MutexLock lock(mutex);
     std::erase_if(by_server, [](const auto& entry) { return entry.second.expired(); });
     std::weak_ptr<Removals>& known = by_server[&spec->server];
@@ -172,14 +173,14 @@ Term lease_term(std::string_view token, const Record& record, const LockOptions&
   return {token, lease, lifetime(record, options.fair)};
 }
 
-TakenOut take_out(Server& server, const Key& key, const std::string& token, Record record, Cas cas,
-                  Belief belief) {
+Removal remove_token(Server& server, const Key& key, const std::string& token, Record record,
+                     Cas cas, CasHint hint) {
   const Cas before = cas;
   bool maybe_done = false;
   bool others_wrote = false;
-  for (int tries = 0; tries < most_patient_tries; ++tries) {
-    if (tries != 0 || belief == Belief::likely_outdated) {
-      const View view = maybe_done ? server.read(key) : server.read_lock(key);
+  for (int tries = 0; tries < max_patient_tries; ++tries) {
+    if (tries != 0 || hint == CasHint::stale) {
+      const Snapshot view = maybe_done ? server.read(key) : server.read_lock(key);
       auto found = record_in(view.lock);
       if (!found || !found->includes(token)) {
         // Nobody takes a holder out within its lease, so where the server has kept its memory an
@@ -191,42 +192,43 @@ TakenOut take_out(Server& server, const Key& key, const std::string& token, Reco
       record = *std::move(found);
       cas = view.lock->cas;
     }
-    Swap swap{};
-    if (record.has(token) && record.members.size() == 1 && record.waiters.empty()) {
-      swap = server.remove_if(key, cas);
+    CasResult swap{};
+    if (record.holds(token) && record.holders.size() == 1 && record.waiters.empty()) {
+      swap = server.compare_and_delete(key, cas);
     } else {
       Record next = record;
       Term term;
-      if (!record.has(token)) {
+      if (!record.holds(token)) {
         next.remove_waiter(token);  // and the holder's stamp stays: it has not written
-      } else if (record.members.size() > 1) {
-        next.remove(token);
+      } else if (record.holders.size() > 1) {
+        next.remove_holder(token);
         next.stamp = next_stamp();
       } else {
-        next.grant(grace);
-        next.hold = Recent::of(key).hold();
+        next.grant_to_first(grace);
+        next.hold = KeyHistory::of(key).hold();
         next.stamp = next_stamp();
-        term.holder = next.members.front().token();
+        term.holder = next.holders.front().token();
         term.lease = grace;
       }
       term.item = lifetime(next, false);
-      swap = server.swap(key, next, term, cas);
+      swap = server.compare_and_swap(key, next, term, cas);
     }
-    if (swap == Swap::done) return {Release::released, others_wrote};
-    if (swap == Swap::absent) return {Release::lost, others_wrote};
-    maybe_done = maybe_done || swap == Swap::unknown;
+    if (swap == CasResult::done) return {Release::released, others_wrote};
+    if (swap == CasResult::absent) return {Release::lost, others_wrote};
+    maybe_done = maybe_done || swap == CasResult::unknown;
   }
   return {Release::unavailable, others_wrote};
 }
 
-std::optional<Release> take_out(Server& server, const Key& key, const std::string& token,
-                                const View& view) {
+std::optional<Release> remove_token(Server& server, const Key& key, const std::string& token,
+                                    const Snapshot& view) {
   auto record = record_in(view.lock);
   if (!record || !record->includes(token)) return std::nullopt;
-  return take_out(server, key, token, *std::move(record), view.lock->cas).outcome;
+  return remove_token(server, key, token, *std::move(record), view.lock->cas).outcome;
 }
 
-void take_out_later(const SharedSpec& spec, const std::string& token, Arrival arrival) noexcept {
+void remove_token_later(const SharedSpec& spec, const std::string& token,
+                        WasStored arrival) noexcept {
   try {
     const auto now = Clock::now();
     spec->server.renewing().schedule(AllRemovals::instance().add(spec, token, arrival),

@@ -9,28 +9,28 @@
 #include <optional>
 #include <vector>
 
-#include "base/annotations.hpp"
-#include "base/keeper.hpp"
+#include "base/mutex.hpp"
+#include "base/timer_thread.hpp"
 #include "memcachedlock/client.hpp"
 #include "server/connection.hpp"
 
 namespace memcachedlock::detail {
 
 /// Thread safe. Who waits for a connection is served in turn.
-class Pool {
+class ConnectionPool {
  public:
-  class Loan;
+  class PooledConnection;
 
   /// Of at most `most` connections.
-  Pool(const ServerAddress& address, const ClientOptions& options, std::size_t most);
-  ~Pool();
-  Pool(const Pool&) = delete;
-  Pool& operator=(const Pool&) = delete;
+  ConnectionPool(const ServerAddress& address, const ClientOptions& options, std::size_t most);
+  ~ConnectionPool();
+  ConnectionPool(const ConnectionPool&) = delete;
+  ConnectionPool& operator=(const ConnectionPool&) = delete;
 
   /// For a request that may take as long as `limit`. Nothing when all connections stayed in use for
   /// that long. Sends nothing. Throws std::system_error where no thread can be made that would cut
   /// the request off.
-  std::optional<Loan> lend(std::chrono::milliseconds limit);
+  std::optional<PooledConnection> borrow(std::chrono::milliseconds limit);
 
  private:
   class Watch;
@@ -58,11 +58,11 @@ class Pool {
 
 /// A connection while one thread uses it for one request. It is closed at the end unless it was
 /// kept: after a failure a late answer may still come.
-class Pool::Loan {
+class ConnectionPool::PooledConnection {
  public:
-  Loan(Loan&& other) noexcept = default;
-  Loan& operator=(Loan&& other) noexcept = default;
-  ~Loan();
+  PooledConnection(PooledConnection&& other) noexcept = default;
+  PooledConnection& operator=(PooledConnection&& other) noexcept = default;
+  ~PooledConnection();
 
   Connection& operator*() const { return *connection_; }
   Connection* operator->() const { return connection_.get(); }
@@ -74,10 +74,11 @@ class Pool::Loan {
   void discard_idle();
 
  private:
-  friend class Pool;
-  Loan(Pool& pool, std::unique_ptr<Connection> connection, bool used_before) noexcept;
+  friend class ConnectionPool;
+  PooledConnection(ConnectionPool& pool, std::unique_ptr<Connection> connection,
+                   bool used_before) noexcept;
 
-  Pool* pool_;
+  ConnectionPool* pool_;
   std::unique_ptr<Connection> connection_;
   bool used_before_;
   bool keep_ = false;

@@ -9,39 +9,42 @@
 #include "memcachedlock/key.hpp"
 #include "memcachedlock/observer.hpp"
 #include "memcachedlock/options.hpp"
-#include "server/backend.hpp"
-#include "waiting/pace.hpp"
+#include "server/cluster.hpp"
+#include "waiting/key_history.hpp"
 
 namespace memcachedlock::detail {
 
 /// Immutable; shared by the lock object, those that it was moved to, its acquires, its holding, and
 /// what is done for it in the background.
 struct LockSpec {
-  LockSpec(std::shared_ptr<Backend> the_backend, Key the_key, LockOptions the_options,
+  LockSpec(std::shared_ptr<Cluster> the_cluster, Key the_key, LockOptions the_options,
            LockType the_type)
-      : backend(std::move(the_backend)),
+      : cluster(std::move(the_cluster)),
         key(std::move(the_key)),
         options(std::move(the_options)),
         type(the_type),
-        server(backend->server_of(key)),
-        recent(Recent::of(key)) {}
+        server(cluster->server_of(key)),
+        history(KeyHistory::of(key)) {}
+
+  /// Whether its owner may enter it again.
+  [[nodiscard]] bool reenters() const noexcept { return type != LockType::lock; }
 
   /// Fills in what all events of this lock share, and tells the observer.
   void notify(Event event) const noexcept {
-    if (!backend->options().observer) return;
+    if (!cluster->options().observer) return;
     event.key = key.text();
     event.scope = options.scope;
     event.server = server.name();
     event.lock = type;
-    backend->notify(event);
+    cluster->notify(event);
   }
 
-  const std::shared_ptr<Backend> backend;
+  const std::shared_ptr<Cluster> cluster;
   const Key key;
   const LockOptions options;
   const LockType type;
   Server& server;
-  Recent& recent;
+  KeyHistory& history;
 };
 
 using SharedSpec = std::shared_ptr<const LockSpec>;

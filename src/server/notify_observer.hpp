@@ -7,7 +7,7 @@ namespace memcachedlock::detail {
 
 /// Calls `tell(observer)` where there is one, and swallows what it throws.
 template <class Tell>
-void tell_observer(const ClientOptions& options, const Tell& tell) noexcept {
+void notify_observer(const ClientOptions& options, const Tell& tell) noexcept {
   if (!options.observer) return;
   try {
     tell(*options.observer);

@@ -1,0 +1,250 @@
+#include "lock/acquisition.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+#include <variant>
+
+#include "lock/reentry_table.hpp"
+#include "lock/remove_token.hpp"
+
+namespace memcachedlock::detail {
+
+Acquisition::Acquisition(SharedSpec spec, Hold& hold, Waiting how,
+                         std::optional<std::chrono::nanoseconds> limit, std::function<void()> wake)
+    : spec_(std::move(spec)),
+      hold_(hold),
+      how_(how),
+      deadline_(limit ? std::optional(Clock::now() + *limit) : std::nullopt),
+      wake_(std::move(wake)),
+      owner_(hold.owner_for(*spec_, how == Waiting::event_loop)),
+      owner_moves_(spec_->reenters() && how == Waiting::event_loop),
+      uses_line_(how != Waiting::nothing &&
+                 (!spec_->reenters() || spec_->options.owner == OwnerId::this_thread() ||
+                  (owner_moves_ && !owner_.is_named()))),
+      candidate_(spec_, spec_->reenters() ? owner_ : OwnerId::this_thread()),
+      backoff_(spec_->options) {}
+
+Acquisition::~Acquisition() { leave_line(); }
+
+std::optional<Clock::time_point> Acquisition::step(bool cancelled) {
+  const auto next = turn(cancelled);
+  if (next) due_ = *next;
+  return next;
+}
+
+std::optional<Clock::time_point> Acquisition::turn(bool cancelled) {
+  if (napping_) {
+    LocalQueue::Woken woken;
+    if (const auto until = waiter_->nap(deadline_, cancelled, candidate_.token(), woken)) {
+      return until;
+    }
+    napping_ = false;
+    if (woken.index() != 0 && attempt(std::move(woken))) return std::nullopt;
+  }
+  if (cancelled) cancel();
+  if (is_my_turn()) {
+    LocalQueue::Woken woken;
+    // The thread of event loops asks for one after the other. After it had to wait for an answer
+    // that did not come, all acquires that were due meanwhile share that failure.
+    if (how_ == Waiting::event_loop) {
+      if (auto failure = spec_->server.failure_since(due_)) woken = *std::move(failure);
+    }
+    if (attempt(std::move(woken))) return std::nullopt;
+  }
+  if (is_late()) {
+    notify_end(EventKind::given_up, "timed_out");
+    return std::nullopt;
+  }
+  napping_ = waiter_.has_value();
+  if (napping_) return Clock::now();
+  return deadline_ ? std::min(again_, *deadline_) : again_;
+}
+
+bool Acquisition::is_my_turn() {
+  // A thread looks once more when its time is over. An event loop's thread has others to serve.
+  if (how_ == Waiting::event_loop && ever_asked_ && is_late()) return false;
+  if (waiter_ && !waiter_->may_ask()) return false;
+  if (waiter_) {
+    if (auto seat = waiter_->take_seat()) candidate_.take_seat(*std::move(seat));
+  }
+  ever_asked_ = true;
+  return true;
+}
+
+/// ask(), and what becomes of its errors.
+bool Acquisition::attempt(LocalQueue::Woken woken) {
+  const bool proceeds = spec_->options.on_unavailable == OnUnavailable::proceed;
+  const auto began = Clock::now();
+  asked_ = false;
+  try {
+    return ask(std::move(woken));
+  } catch (const LeaseLost& error) {
+    // Its owner has lost it further out. A store in front of which a ZLock stands protects its
+    // data.
+    if (spec_->type != LockType::zlock) {
+      notify_end(EventKind::given_up, "lost");
+      throw;
+    }
+    proceed_unlocked(error.what());
+  } catch (const Unavailable& error) {
+    report_failure(error, false, began);
+    if (!proceeds) throw;
+    proceed_unlocked(error.what());
+  } catch (const ServerError& error) {
+    report_failure(error, true, began);
+    if (!proceeds) throw;
+    proceed_unlocked(error.what());
+  }
+  return true;
+}
+
+bool Acquisition::ask(LocalQueue::Woken woken) {
+  if ((!waiter_ || owner_moves_) && reenter()) return true;
+  if (const auto* failure = std::get_if<SharedFailure>(&woken)) raise_shared(*failure);
+  if (!waiter_ && uses_line_ && others_wait()) {
+    join_line();
+    if (!waiter_->may_ask()) {
+      notify_contended();
+      return false;
+    }
+  }
+  const bool may_queue = how_ != Waiting::nothing && (waiter_ || !uses_line_);
+  if (spec_->options.renew) Holding::prepare_renewal(*spec_);
+  auto* const handoff = std::get_if<Handoff>(&woken);
+  asked_ = handoff == nullptr;
+  auto result = handoff != nullptr ? candidate_.receive(std::move(*handoff))
+                                   : candidate_.ask(may_queue, uses_line_);
+  if (auto* holding = std::get_if<std::shared_ptr<Holding>>(&result)) {
+    return settle(std::move(*holding));
+  }
+  if (const auto* guarded = std::get_if<Candidate::Guarded>(&result)) {
+    leave_line();  // those behind may not have to wait for it
+    again_ = guarded->until;
+    return false;
+  }
+  back_off(std::get<Candidate::Contended>(result).contention);
+  return false;
+}
+
+bool Acquisition::settle(std::shared_ptr<Holding> holding) {
+  auto entered = holding;
+  if (spec_->reenters()) entered = ReentryTable::instance().put(owner_, holding);
+  const bool is_new = entered == holding;
+  if (!is_new) holding->withdraw();  // its owner got it in another thread meanwhile
+  hold_.take(std::move(entered), owner_, how_ == Waiting::event_loop);
+  acquired_ = true;
+  notify_end(is_new ? EventKind::acquired : EventKind::given_up, is_new ? "" : "entered");
+  return true;
+}
+
+void Acquisition::back_off(const Contention& contention) {
+  // A holder in this process wakes those in line, but not one that joins only now.
+  const bool unseen = uses_line_ && !waiter_ && contention.local;
+  const Clock::duration pause = unseen ? Clock::duration(0) : backoff_.after(contention);
+  notify_contended();
+  again_ = Clock::now() + pause;
+  if (uses_line_ && !waiter_) join_line();
+  if (waiter_) waiter_->ask_after(pause);
+}
+
+/// True when the owner is inside, or comes back to its reservation.
+bool Acquisition::reenter() {
+  if (!spec_->reenters()) return false;
+  ReentryTable& table = ReentryTable::instance();
+  auto inside = table.enter(*spec_, owner_);
+  if (!inside) return false;
+  const bool for_loop = how_ == Waiting::event_loop;
+  if (!inside->is_reserved()) {
+    hold_.take(std::move(inside), owner_, for_loop);
+    acquired_ = true;
+    if (contention_reported_) notify_end(EventKind::given_up, "entered");
+    return true;
+  }
+  if (spec_->options.renew) Holding::prepare_renewal(*spec_);
+  if (!inside->resume()) {
+    table.forget(owner_, inside);
+    return false;
+  }
+  hold_.take(table.put(owner_, inside), owner_, for_loop);
+  acquired_ = true;
+  if (spec_->options.renew) hold_.holding->start_renewal();
+  notify_end(EventKind::acquired);
+  return true;
+}
+
+void Acquisition::report_failure(const Error& error, bool is_setting, Clock::time_point began) {
+  notify(EventKind::unavailable, {}, error.what());
+  if (asked_ && waiter_) waiter_->fail({is_setting, error.what(), error.server()});
+  // An answer that took its time says something of other keys too: not of this one alone.
+  const bool took_long = Clock::now() - began >= spec_->cluster->options().operation_timeout / 2;
+  if (asked_ && took_long && !is_setting && how_ == Waiting::event_loop) {
+    spec_->server.note_failure({is_setting, error.what(), error.server()});
+  }
+  if (spec_->options.on_unavailable == OnUnavailable::fail) {
+    notify_end(EventKind::given_up, "unavailable");
+  }
+}
+
+void Acquisition::proceed_unlocked(const char* why) {
+  hold_.take_unprotected(owner_);
+  acquired_ = true;
+  notify_end(EventKind::proceeded_unlocked, why);
+}
+
+void Acquisition::raise_shared(const SharedFailure& failure) const {
+  const std::string& key = spec_->key.text();
+  const std::string what = failure.what.substr(failure.what.find(": ") + 2);
+  if (failure.is_setting) throw ServerError(what, key, failure.server);
+  throw Unavailable(what, key, failure.server);
+}
+
+void Acquisition::cancel() {
+  notify_end(EventKind::given_up, "cancelled");
+  const std::string& key = spec_->key.text();
+  throw Cancelled(fmt::format("waiting for \"{}\" was cancelled", key), key, spec_->server.name());
+}
+
+/// Then to ask at once would be in vain, or out of turn.
+bool Acquisition::others_wait() const {
+  return LocalQueue::has(spec_->server, spec_->key) ||
+         (spec_->options.fair && spec_->history.contended());
+}
+
+void Acquisition::join_line() { waiter_.emplace(candidate_.bid(), wake_); }
+
+void Acquisition::leave_line() noexcept {
+  if (!waiter_) return;
+  const auto left = waiter_->leave(candidate_.give_seat(), candidate_.succeeded());
+  waiter_.reset();
+  napping_ = false;
+  if (left.seat) candidate_.leave_seat(*left.seat);
+  if (left.unused) remove_token_later(spec_, *left.unused, WasStored::yes);
+}
+
+void Acquisition::abandon() noexcept {
+  candidate_.leave_later();
+  leave_line();
+}
+
+void Acquisition::notify(EventKind kind, std::chrono::nanoseconds duration, std::string_view detail,
+                         bool ends_contention) const {
+  Event event;
+  event.kind = kind;
+  event.duration = duration;
+  if (hold_.holding != nullptr) event.token = hold_.holding->fencing_token();
+  event.detail = detail;
+  event.ends_contention = ends_contention;
+  spec_->notify(event);
+}
+
+void Acquisition::notify_contended() {
+  if (!std::exchange(contention_reported_, true)) notify(EventKind::contended);
+}
+
+void Acquisition::notify_end(EventKind kind, std::string_view detail) {
+  notify(kind, Clock::now() - started_, detail, std::exchange(contention_reported_, false));
+}
+
+}  // namespace memcachedlock::detail

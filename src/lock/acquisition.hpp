@@ -1,0 +1,94 @@
+// One acquire of a lock, from the first look at it until it is held or given up.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string_view>
+
+#include "base/clock.hpp"
+#include "lock/candidate.hpp"
+#include "lock/holding.hpp"
+#include "memcachedlock/detail/hold.hpp"
+#include "memcachedlock/error.hpp"
+#include "memcachedlock/observer.hpp"
+#include "memcachedlock/options.hpp"
+#include "waiting/backoff.hpp"
+#include "waiting/local_queue.hpp"
+#include "waiting/lock_spec.hpp"
+
+namespace memcachedlock::detail {
+
+/// What waits for it.
+enum class Waiting { nothing, thread, event_loop };
+
+/// A state machine that a thread and an event loop drive alike: step() until it has ended. Used by
+/// one thread at a time. When it has ended, everything that it wrote is held, or removed, or being
+/// removed in the background.
+class Acquisition {
+ public:
+  /// No limit: as long as it takes. `wake` is called in any thread, and must not wait: step() is
+  /// then due at once.
+  Acquisition(SharedSpec spec, Hold& hold, Waiting how,
+              std::optional<std::chrono::nanoseconds> limit, std::function<void()> wake);
+  ~Acquisition();
+  Acquisition(const Acquisition&) = delete;
+  Acquisition& operator=(const Acquisition&) = delete;
+
+  /// At most a few requests; never sleeps. When to call it again, unless `wake` is called before;
+  /// nothing when it has ended. Throws what BasicLock::lock() does, and has ended then, too.
+  std::optional<Clock::time_point> step(bool cancelled);
+  /// Whether it has ended with the lock held, or with leave to go on without it.
+  [[nodiscard]] bool acquired() const noexcept { return acquired_; }
+  /// Ends it without a request; what it has written is removed in the background.
+  void abandon() noexcept;
+
+ private:
+  std::optional<Clock::time_point> turn(bool cancelled);
+  [[nodiscard]] bool is_my_turn();
+  [[nodiscard]] bool is_late() const { return deadline_ && Clock::now() >= *deadline_; }
+  /// One request, or what came while it stood in line; true when that was the end of it.
+  bool attempt(LocalQueue::Woken woken);
+  bool ask(LocalQueue::Woken woken);
+  bool reenter();
+  bool settle(std::shared_ptr<Holding> holding);
+  void back_off(const Contention& contention);
+  void report_failure(const Error& error, bool is_setting, Clock::time_point began);
+  void proceed_unlocked(const char* why);
+  [[noreturn]] void raise_shared(const SharedFailure& failure) const;
+  [[noreturn]] void cancel();
+  [[nodiscard]] bool others_wait() const;
+  void join_line();
+  void leave_line() noexcept;
+  void notify(EventKind kind, std::chrono::nanoseconds duration = {}, std::string_view detail = {},
+              bool ends_contention = false) const;
+  void notify_contended();
+  void notify_end(EventKind kind, std::string_view detail = {});
+
+  const SharedSpec spec_;
+  Hold& hold_;
+  const Waiting how_;
+  const std::optional<Clock::time_point> deadline_;
+  const std::function<void()> wake_;
+  const OwnerId owner_;
+  /// Whether its owner may get in by another thread while it stands in line.
+  const bool owner_moves_;
+  /// Whether it stands in the line of this process. Not for an owner that other threads or
+  /// processes share: it may get in where those before it can't.
+  const bool uses_line_;
+  const Clock::time_point started_ = Clock::now();
+
+  Candidate candidate_;
+  Backoff backoff_;
+  std::optional<LocalQueue::Waiter> waiter_;
+  bool napping_ = false;  // in line
+  bool acquired_ = false;
+  bool asked_ = false;  // memcached, in the last attempt
+  bool ever_asked_ = false;
+  bool contention_reported_ = false;
+  Clock::time_point again_{};         // when to ask next, out of line
+  Clock::time_point due_ = started_;  // since when this step is wanted
+};
+
+}  // namespace memcachedlock::detail

@@ -1,0 +1,16 @@
+// Records as they are written by those who come and go. Pure but for the hints of KeyHistory.
+#pragma once
+
+#include <string>
+
+#include "waiting/bid.hpp"
+#include "wire/record.hpp"
+
+namespace memcachedlock::detail {
+
+/// The record in which `bid` is the only holder, with this token, after `before`. `seat` leaves its
+/// queue.
+[[nodiscard]] Record taken_by(const Bid& bid, const Record& before, const std::string& token,
+                              const std::string& stamp, const std::string& seat);
+
+}  // namespace memcachedlock::detail

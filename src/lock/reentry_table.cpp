@@ -1,0 +1,69 @@
+#include "lock/reentry_table.hpp"
+
+#include <fmt/format.h>
+
+#include "base/process.hpp"
+#include "memcachedlock/error.hpp"
+
+namespace memcachedlock::detail {
+
+ReentryTable& ReentryTable::instance() {
+  static auto& owners = *new PerProcess<ReentryTable>;  // locks may outlive static storage
+  return owners.get();
+}
+
+std::string ReentryTable::name_of(const LockSpec& spec, const OwnerId& owner) {
+  return fmt::format("{} {} {} {}", spec.server.name(), spec.key.item(), owner.number(),
+                     owner.word());
+}
+
+std::shared_ptr<Holding> ReentryTable::enter(const LockSpec& spec, const OwnerId& owner) {
+  const std::string name = name_of(spec, owner);
+  Shard& part = shard(name);
+  const MutexLock lock(part.mutex);
+  const auto found = part.inside.find(name);
+  if (found == part.inside.end()) return nullptr;
+  const std::shared_ptr<Holding>& holding = found->second;
+  if (holding->holds == 0) return holding->is_reserved() ? holding : nullptr;
+  if (!holding->owns()) {
+    throw LeaseLost(fmt::format("the lease of \"{}\" was lost further out; leave all its levels "
+                                "before taking it again",
+                                spec.key.text()),
+                    spec.key.text(), spec.server.name());
+  }
+  ++holding->holds;
+  return holding;
+}
+
+std::shared_ptr<Holding> ReentryTable::put(const OwnerId& owner,
+                                           const std::shared_ptr<Holding>& holding) {
+  const std::string name = name_of(holding->spec(), owner);
+  Shard& part = shard(name);
+  const MutexLock lock(part.mutex);
+  std::shared_ptr<Holding>& place = part.inside[name];
+  if (place == nullptr || place->holds == 0 || !place->owns()) place = holding;
+  ++place->holds;
+  return place;
+}
+
+bool ReentryTable::leave(const OwnerId& owner, const std::shared_ptr<Holding>& holding, bool keep) {
+  const std::string name = name_of(holding->spec(), owner);
+  Shard& part = shard(name);
+  const MutexLock lock(part.mutex);
+  if (--holding->holds > 0) return false;
+  const auto found = part.inside.find(name);
+  if (!keep && found != part.inside.end() && found->second == holding) part.inside.erase(found);
+  return true;
+}
+
+void ReentryTable::forget(const OwnerId& owner, const std::shared_ptr<Holding>& holding) {
+  const std::string name = name_of(holding->spec(), owner);
+  Shard& part = shard(name);
+  const MutexLock lock(part.mutex);
+  const auto found = part.inside.find(name);
+  if (found != part.inside.end() && found->second == holding && holding->holds == 0) {
+    part.inside.erase(found);
+  }
+}
+
+}  // namespace memcachedlock::detail

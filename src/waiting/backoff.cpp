@@ -1,0 +1,101 @@
+#include "waiting/backoff.hpp"
+
+#include <algorithm>
+#include <random>
+
+namespace memcachedlock::detail {
+
+namespace {
+
+using std::chrono::microseconds;
+
+// As long as a round trip on a fast network.
+constexpr microseconds shortest{50};
+
+}  // namespace
+
+Backoff::Backoff(const LockOptions& options)
+    : longest_(options.interval),
+      max_behind_(options.fair ? max_queued
+                               : std::min<Clock::duration>(options.interval, max_queued)) {}
+
+Clock::duration Backoff::after(const Contention& contention) {
+  if (contention.place && !contention.local) return while_queued(contention, Clock::now());
+  last_place_.reset();
+  const bool same_holder = contention.holder == last_holder_;
+  last_holder_ = contention.holder;
+  if (contention.local) return std::min<Clock::duration>(longest_, contention.lease);
+  return while_polling(contention, same_holder);
+}
+
+/// Looks as seldom as it can, and often only when its turn may come.
+Clock::duration Backoff::while_queued(const Contention& contention, Time now) {
+  const Clock::duration hold = std::max(contention.hold.usual, shortest);
+  const Clock::duration deviation =
+      contention.hold.deviation.count() > 0
+          ? std::clamp<Clock::duration>(contention.hold.deviation, hold / 64, hold / 4)
+          : hold / 8;
+  estimate(contention, now, hold, deviation);
+  const Time first_end = began_first_ + hold - 2 * deviation;
+  const Time last_end = began_last_ + hold + 2 * deviation;
+  // Who holds it longer than usual is waited for ever more patiently.
+  const Clock::duration overdue =
+      std::clamp<Clock::duration>((now - last_end) / 4, Clock::duration(0), longest_);
+  if (*contention.place == 0) {
+    const Clock::duration step = (last_end - first_end) / 6;
+    const Clock::duration pause = now < first_end ? first_end - now : std::max(step, overdue);
+    return std::min(pause, std::min<Clock::duration>(longest_, max_next));
+  }
+  Time until;
+  if (*contention.place == 1) {
+    // Just after it is the next, so as to know when that holder began.
+    until = last_end + contention.round_trip;
+    if (until - first_end > hold / 2) until = first_end + (until - first_end) / 2;
+  } else {
+    // Until it is the second, at the earliest.
+    until = began_first_ + static_cast<std::int64_t>(*contention.place) * hold - hold / 2;
+  }
+  return std::min<Clock::duration>(
+      std::max<Clock::duration>({until - now, overdue, hold / 8, shortest}), max_behind_);
+}
+
+/// When the holder began.
+void Backoff::estimate(const Contention& contention, Time now, Clock::duration hold,
+                       Clock::duration deviation) {
+  const Clock::duration hand_over = 2 * contention.round_trip;
+  if (!contention.confirmed) {  // it begins just now
+    began_first_ = now;
+    began_last_ = now + hand_over;
+  } else if (!last_place_ || contention.holder != last_holder_) {
+    Time first = now - hold;
+    Time last = now;
+    if (last_place_) {
+      first = std::max(first, looked_at_);
+      if (*last_place_ > *contention.place) {  // so many have had their turn since
+        const auto turns = static_cast<std::int64_t>(*last_place_ - *contention.place);
+        first = std::max(first, began_first_ + turns * hold);
+        last = std::min(last, began_last_ + turns * (hold + 2 * deviation + hand_over));
+      }
+    }
+    began_first_ = std::min(first, now);
+    began_last_ = std::max(last, began_first_);
+  }
+  last_holder_ = contention.holder;
+  last_place_ = contention.place;
+  looked_at_ = now;
+}
+
+/// It is nobody's turn. Short pauses first. While the holders change, up to a few turns: the more
+/// who wait the longer each does, and the less often it need ask. While the same keeps it, up to
+/// the longest.
+Clock::duration Backoff::while_polling(const Contention& contention, bool same_holder) {
+  thread_local std::minstd_rand random(std::random_device{}());
+  std::uniform_real_distribution<double> jitter(0.5, 1.5);
+  const Clock::duration hold = std::max(contention.hold.usual, shortest);
+  step_ = step_.count() == 0 ? hold : step_ * 3 / 2;
+  if (!same_holder) step_ = std::min(step_, 4 * (hold + 2 * contention.round_trip));
+  step_ = std::min(step_, longest_);
+  return std::min(std::chrono::duration_cast<Clock::duration>(step_ * jitter(random)), longest_);
+}
+
+}  // namespace memcachedlock::detail

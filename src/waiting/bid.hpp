@@ -1,0 +1,17 @@
+// What a holder must know of a waiter to write the lock's record in the waiter's name.
+#pragma once
+
+#include <string>
+
+#include "memcachedlock/options.hpp"
+#include "waiting/lock_spec.hpp"
+
+namespace memcachedlock::detail {
+
+struct Bid {
+  SharedSpec spec;
+  OwnerId owner;
+  std::string thread_label;  ///< of the thread that will hold it, for people who look at the record
+};
+
+}  // namespace memcachedlock::detail

@@ -1,0 +1,26 @@
+// A lock as its holder in this process hands it to the next.
+#pragma once
+
+#include <string>
+
+#include "base/clock.hpp"
+#include "server/server.hpp"
+
+namespace memcachedlock::detail {
+
+/// How often and since when threads of this process have handed a lock to each other.
+struct Cohort {
+  unsigned passes = 0;
+  Clock::time_point since = Clock::now();
+};
+
+/// The record is already written in the receiver's name.
+struct Handoff {
+  std::string token;
+  std::string stamp;
+  Snapshot view;
+  Clock::time_point started{};  ///< before it was written
+  Cohort cohort;
+};
+
+}  // namespace memcachedlock::detail

@@ -1,0 +1,37 @@
+// Where the thread of a caller sleeps while it waits for a lock.
+#pragma once
+
+#include <algorithm>
+#include <condition_variable>
+#include <mutex>
+
+#include "base/clock.hpp"
+
+namespace memcachedlock::detail {
+
+/// A wake() before wait_until() is not lost: that wait then returns at once.
+class ThreadWaker {
+ public:
+  void wake() {
+    const std::lock_guard lock(mutex_);
+    woken_ = true;
+    changed_.notify_one();
+  }
+
+  /// Returns at `until`, or after wake().
+  void wait_until(Clock::time_point until) {
+    std::unique_lock lock(mutex_);
+    for (auto now = Clock::now(); !woken_ && now < until; now = Clock::now()) {
+      // This condition's clock may stand still while the machine sleeps.
+      changed_.wait_for(lock, std::min<Clock::duration>(until - now, max_nap));
+    }
+    woken_ = false;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool woken_ = false;
+};
+
+}  // namespace memcachedlock::detail
