@@ -7,7 +7,8 @@
 #include <string_view>
 #include <vector>
 
-#include "memcachedlock/client.hpp"
+#include "memcachedlock/client_options.hpp"
+#include "memcachedlock/servers.hpp"
 
 namespace memcachedlock::detail {
 

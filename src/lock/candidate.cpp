@@ -10,6 +10,7 @@
 #include "base/process.hpp"
 #include "lock/record_changes.hpp"
 #include "lock/remove_token.hpp"
+#include "lock/verdict.hpp"
 #include "memcachedlock/error.hpp"
 
 namespace memcachedlock::detail {
@@ -219,36 +220,35 @@ Candidate::Attempt Candidate::judge(Snapshot view, Clock::time_point started) {
       reject_item(key, server);
     }
     if (found->stamp != stamp_) spec_->history.learn(found->hold);  // else it is from there
-    const bool shared = bid_.owner.is_named() && found->owner == bid_.owner.word();
-    if (found->holds(token_)) {
-      // What was granted is confirmed by a record of our own, which must be what is there; but in
-      // one of a named owner others write too.
-      const bool granted = found->stamp != stamp_ && !shared;
-      const bool fence_unknown = shared && !found->fence;
-      if (!granted && !fence_unknown) return settle(view, std::move(*found), started);
-      started = Clock::now();
-      if (granted) {
+    switch (detail::judge(*found, token_, stamp_, bid_.owner, view.asked_epoch)) {
+      case Verdict::settle:
+        return settle(view, std::move(*found), started);
+      case Verdict::confirm:
+        started = Clock::now();
         view = write_own(*found, view.lock->cas);
-      } else {
-        // Who joins must know the token, which the id of the item is not once others queue.
+        continue;
+      case Verdict::publish_fence: {
+        // The id of the item is not the token any more once others queue.
+        started = Clock::now();
         Record known = *found;
         known.fence = {epoch_of(view), view.lock->cas.id};
         known.stamp = stamp_ = next_stamp();
         view = write(std::move(known), view.lock->cas);
+        continue;
       }
-      continue;
-    }
-    if (shared) {
-      started = Clock::now();
-      if (found->fence || view.asked_epoch) {
+      case Verdict::join:
+        started = Clock::now();
         view = join(*found, view);
-      } else {
+        continue;
+      case Verdict::read_epoch:
+        started = Clock::now();
         view = server.read(key);
-      }
-      continue;
+        continue;
+      case Verdict::contended:
+        break;
     }
-    const auto place = found->queue_position(token_);
-    queued_ = place.has_value();
+    const auto position = found->queue_position(token_);
+    queued_ = position.has_value();
     if (auto rest = without_dead(*found)) {
       started = Clock::now();
       view = evict(*std::move(rest), view.lock->cas);
@@ -268,7 +268,7 @@ Candidate::Attempt Candidate::judge(Snapshot view, Clock::time_point started) {
                       .confirmed = found->since.count() != 0,
                       .hold = found->hold,
                       .round_trip = Clock::now() - started,
-                      .place = place,
+                      .queue_position = position,
                       .local = local,
                       .lease = found->lease}};
   }

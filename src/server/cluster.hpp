@@ -6,10 +6,15 @@
 #include <string_view>
 #include <vector>
 
-#include "memcachedlock/client.hpp"
+#include "memcachedlock/client_options.hpp"
+#include "memcachedlock/servers.hpp"
 #include "server/server.hpp"
 
 struct memcached_st;
+
+namespace memcachedlock {
+class MemcachedClient;
+}
 
 namespace memcachedlock::detail {
 
@@ -18,7 +23,7 @@ class Cluster {
   Cluster(std::string_view servers, ClientOptions options);
   ~Cluster();
   Cluster(const Cluster&) = delete;
-  [[nodiscard]] static Cluster& of(const MemcachedClient& client) { return *client.cluster_; }
+  [[nodiscard]] static Cluster& of(const MemcachedClient& client);
   Cluster& operator=(const Cluster&) = delete;
 
   [[nodiscard]] const ClientOptions& options() const noexcept { return options_; }

@@ -16,7 +16,8 @@
 
 #include "base/clock.hpp"
 #include "base/failure.hpp"
-#include "memcachedlock/client.hpp"
+#include "memcachedlock/client_options.hpp"
+#include "memcachedlock/servers.hpp"
 #include "server/server_clock.hpp"
 
 struct memcached_st;

@@ -11,7 +11,8 @@
 
 #include "base/mutex.hpp"
 #include "base/timer_thread.hpp"
-#include "memcachedlock/client.hpp"
+#include "memcachedlock/client_options.hpp"
+#include "memcachedlock/servers.hpp"
 #include "server/connection.hpp"
 
 namespace memcachedlock::detail {

@@ -1,7 +1,7 @@
 // How an observer is told: it breaks nothing.
 #pragma once
 
-#include "memcachedlock/client.hpp"
+#include "memcachedlock/client_options.hpp"
 
 namespace memcachedlock::detail {
 

@@ -4,7 +4,7 @@
 #include <optional>
 #include <string>
 
-#include "memcachedlock/client.hpp"
+#include "memcachedlock/client_options.hpp"
 #include "memcachedlock/servers.hpp"
 
 namespace memcachedlock::detail {

@@ -20,8 +20,8 @@ Backoff::Backoff(const LockOptions& options)
                                : std::min<Clock::duration>(options.interval, max_queued)) {}
 
 Clock::duration Backoff::after(const Contention& contention) {
-  if (contention.place && !contention.local) return while_queued(contention, Clock::now());
-  last_place_.reset();
+  if (contention.queue_position && !contention.local) return while_queued(contention, Clock::now());
+  last_position_.reset();
   const bool same_holder = contention.holder == last_holder_;
   last_holder_ = contention.holder;
   if (contention.local) return std::min<Clock::duration>(longest_, contention.lease);
@@ -41,19 +41,19 @@ Clock::duration Backoff::while_queued(const Contention& contention, Time now) {
   // Who holds it longer than usual is waited for ever more patiently.
   const Clock::duration overdue =
       std::clamp<Clock::duration>((now - last_end) / 4, Clock::duration(0), longest_);
-  if (*contention.place == 0) {
+  if (*contention.queue_position == 0) {
     const Clock::duration step = (last_end - first_end) / 6;
     const Clock::duration pause = now < first_end ? first_end - now : std::max(step, overdue);
     return std::min(pause, std::min<Clock::duration>(longest_, max_next));
   }
   Time until;
-  if (*contention.place == 1) {
+  if (*contention.queue_position == 1) {
     // Just after it is the next, so as to know when that holder began.
     until = last_end + contention.round_trip;
     if (until - first_end > hold / 2) until = first_end + (until - first_end) / 2;
   } else {
     // Until it is the second, at the earliest.
-    until = began_first_ + static_cast<std::int64_t>(*contention.place) * hold - hold / 2;
+    until = began_first_ + static_cast<std::int64_t>(*contention.queue_position) * hold - hold / 2;
   }
   return std::min<Clock::duration>(
       std::max<Clock::duration>({until - now, overdue, hold / 8, shortest}), max_behind_);
@@ -66,13 +66,13 @@ void Backoff::estimate(const Contention& contention, Time now, Clock::duration h
   if (!contention.confirmed) {  // it begins just now
     began_first_ = now;
     began_last_ = now + hand_over;
-  } else if (!last_place_ || contention.holder != last_holder_) {
+  } else if (!last_position_ || contention.holder != last_holder_) {
     Time first = now - hold;
     Time last = now;
-    if (last_place_) {
+    if (last_position_) {
       first = std::max(first, looked_at_);
-      if (*last_place_ > *contention.place) {  // so many have had their turn since
-        const auto turns = static_cast<std::int64_t>(*last_place_ - *contention.place);
+      if (*last_position_ > *contention.queue_position) {  // so many have had their turn since
+        const auto turns = static_cast<std::int64_t>(*last_position_ - *contention.queue_position);
         first = std::max(first, began_first_ + turns * hold);
         last = std::min(last, began_last_ + turns * (hold + 2 * deviation + hand_over));
       }
@@ -81,7 +81,7 @@ void Backoff::estimate(const Contention& contention, Time now, Clock::duration h
     began_last_ = std::max(last, began_first_);
   }
   last_holder_ = contention.holder;
-  last_place_ = contention.place;
+  last_position_ = contention.queue_position;
   looked_at_ = now;
 }
 

@@ -39,7 +39,7 @@ class Backoff {
   Time began_first_{};
   Time began_last_{};
   Time looked_at_{};
-  std::optional<std::size_t> last_place_;
+  std::optional<std::size_t> last_position_;
 };
 
 }  // namespace memcachedlock::detail

@@ -5,7 +5,7 @@
 #include <memory>
 #include <string_view>
 
-#include "memcachedlock/client.hpp"
+#include "memcachedlock/client_options.hpp"
 #include "memcachedlock/key.hpp"
 #include "memcachedlock/observer.hpp"
 #include "memcachedlock/options.hpp"

@@ -28,7 +28,7 @@ class Restart : public testing::Test {
  protected:
   Restart() {
     options.observer = recorder;
-    options.operation_timeout = 200ms;
+    options.operation_timeout = 2s;
     options.restart_window = 0ms;  // all leases here are known
   }
   [[nodiscard]] mcl::MemcachedClient client() const {
