@@ -142,9 +142,10 @@ bool Acquisition::settle(std::shared_ptr<Holding> holding) {
 void Acquisition::back_off(const Contention& contention) {
   // A holder in this process wakes those in line, but not one that joins only now.
   const bool unseen = uses_line_ && !waiter_ && contention.local;
-  const Clock::duration pause = unseen ? Clock::duration(0) : backoff_.after(contention);
+  const auto now = Clock::now();
+  const Clock::duration pause = unseen ? Clock::duration(0) : backoff_.after(contention, now);
   notify_contended();
-  again_ = Clock::now() + pause;
+  again_ = now + pause;
   if (uses_line_ && !waiter_) join_line();
   if (waiter_) waiter_->ask_after(pause);
 }

@@ -19,8 +19,8 @@ Backoff::Backoff(const LockOptions& options)
       max_behind_(options.fair ? max_queued
                                : std::min<Clock::duration>(options.interval, max_queued)) {}
 
-Clock::duration Backoff::after(const Contention& contention) {
-  if (contention.queue_position && !contention.local) return while_queued(contention, Clock::now());
+Clock::duration Backoff::after(const Contention& contention, Time now) {
+  if (contention.queue_position && !contention.local) return while_queued(contention, now);
   last_position_.reset();
   const bool same_holder = contention.holder == last_holder_;
   last_holder_ = contention.holder;

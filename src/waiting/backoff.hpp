@@ -16,7 +16,7 @@ namespace memcachedlock::detail {
 class Backoff {
  public:
   explicit Backoff(const LockOptions& options);
-  Clock::duration after(const Contention& contention);
+  Clock::duration after(const Contention& contention, Clock::time_point now);
 
   /// Of a candidate that is next in the queue, and of fair ones behind it: they must see in time
   /// that the lock was granted to them, or that those before them are dead.

@@ -19,6 +19,7 @@
 #include "memcachedlock/memcachedlock.hpp"
 #include "support/between_processes.hpp"
 #include "support/local_server.hpp"
+#include "support/lock_types.hpp"
 #include "support/recorder.hpp"
 
 namespace mcl = memcachedlock;
@@ -44,17 +45,6 @@ std::atomic<bool> no_memory{false};
 
 namespace {
 
-struct Conflict {};
-
-template <class AnyLock>
-struct OptionsOf {
-  using Type = mcl::LockOptions;
-};
-template <>
-struct OptionsOf<mcl::ZLock<Conflict>> {
-  using Type = mcl::ZLockOptions;
-};
-
 template <class AnyLock>
 class Holding : public testing::Test {
  protected:
@@ -69,7 +59,7 @@ class Holding : public testing::Test {
   AnyLock make(std::chrono::milliseconds timeout = 30s, bool renew = false) const {
     return AnyLock(client, "key", options(timeout, renew));
   }
-  static constexpr bool reenters = !std::is_same_v<AnyLock, mcl::Lock>;
+  static constexpr bool reenters = reenters_v<AnyLock>;
 
   LocalServer server;
   const std::shared_ptr<Recorder> recorder = std::make_shared<Recorder>();

@@ -80,7 +80,13 @@ void FaultProxy::arm(Plan plan) {
   plan_ = std::move(plan);
   requested_ = 0;
   replied_ = 0;
+  requests_.clear();
   struck_ = false;
+}
+
+std::string FaultProxy::requests() const {
+  const std::lock_guard lock(mutex_);
+  return requests_;
 }
 
 FaultProxy::Plan FaultProxy::plan() const {
@@ -165,6 +171,10 @@ void FaultProxy::pass(Link& link, bool reply) {
       }
     }
     passed += count;
+    if (!reply) {
+      const std::lock_guard lock(mutex_);
+      requests_.append(buffer.data(), count);
+    }
     if (reply && now.fault == Fault::garbage) {
       struck_ = true;
       if (!send_all(to, now.text.data(), now.text.size())) break;

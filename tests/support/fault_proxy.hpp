@@ -48,6 +48,8 @@ class FaultProxy {
   /// Bytes passed on since arm(): the largest `after` that still strikes.
   [[nodiscard]] std::size_t requested() const { return requested_.load(); }
   [[nodiscard]] std::size_t replied() const { return replied_.load(); }
+  /// The requests that have passed since arm().
+  [[nodiscard]] std::string requests() const;
   /// Whether the armed fault has struck.
   [[nodiscard]] bool struck() const { return struck_.load(); }
 
@@ -64,6 +66,7 @@ class FaultProxy {
   const int listener_;
   mutable std::mutex mutex_;
   Plan plan_;
+  std::string requests_;
   std::list<Link> links_;
   std::atomic<std::size_t> requested_{0};
   std::atomic<std::size_t> replied_{0};
