@@ -3,9 +3,11 @@
 
 #include "memcachedlock/detail/export.hpp"
 
+#include <atomic>
 #include <chrono>
 #include <concepts>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -126,7 +128,7 @@ void release(AnyLock& lock, const std::string& key) {
   }
 }
 
-/// One call under a lock that was had already.
+/// Runs one call under a lock that is already held.
 template <class AnyLock, class F, class... Args>
 auto run_held(AnyLock& lock, const std::string& key, F& callable, Args&&... args) ->
     typename ResultOf<F&, Args...>::type {
@@ -143,16 +145,35 @@ auto run_held(AnyLock& lock, const std::string& key, F& callable, Args&&... args
       [&] { release(*held.release(), key); });
 }
 
-/// The client of a wrapped callable: from the environment, at each call, where none is given.
+/// The client of a wrapped callable and its copies: that of the environment, looked up at the first
+/// call, if none is given. Thread safe.
 class ClientSource {
  public:
-  explicit ClientSource(std::optional<MemcachedClient> client) : client_(std::move(client)) {}
-  [[nodiscard]] MemcachedClient get() const {
-    return client_ ? *client_ : MemcachedClient::from_environment();
+  explicit ClientSource(std::optional<MemcachedClient> client)
+      : source_(std::make_shared<Source>()) {
+    source_->given = std::move(client);
+  }
+  [[nodiscard]] const MemcachedClient& get() const {
+    return source_->given ? *source_->given : source_->from_environment();
   }
 
  private:
-  std::optional<MemcachedClient> client_;
+  struct Source {
+    Source() = default;
+    Source(const Source&) = delete;
+    Source& operator=(const Source&) = delete;
+    ~Source() { delete found.load(); }
+    const MemcachedClient& from_environment() {
+      const MemcachedClient* known = found.load();
+      if (known != nullptr) return *known;
+      auto fresh = std::make_unique<MemcachedClient>(MemcachedClient::from_environment());
+      if (found.compare_exchange_strong(known, fresh.get())) known = fresh.release();
+      return *known;
+    }
+    std::optional<MemcachedClient> given;
+    std::atomic<const MemcachedClient*> found{nullptr};
+  };
+  std::shared_ptr<Source> source_;
 };
 
 /// How with_lock and with_rlock run one call.
@@ -296,7 +317,7 @@ inline constexpr std::chrono::milliseconds default_interval{50};
 ///
 /// What the callable throws leaves unchanged, the lock released. Throws as Lock::lock() does, and
 /// LeaseLost when the lease was lost while the callable ran, though it has run to its end.
-/// Without a client, it is MemcachedClient::from_environment() at each call.
+/// Without a client, it is MemcachedClient::from_environment(), looked up at the first call.
 template <detail::NotAClient KeyFn, class F>
 [[nodiscard]] auto with_lock(KeyFn&& key_fn, F&& callable,
                              std::chrono::milliseconds timeout = detail::default_timeout,

@@ -81,7 +81,7 @@ std::optional<LockStatus> status_of(const detail::Server& server, const Key& key
     status.lease_left =
         std::clamp(record->written + record->lease - now, milliseconds(0), record->lease);
   }
-  const auto epoch = view.epoch ? detail::EpochItem::parse(view.epoch->value) : std::nullopt;
+  const auto epoch = view.epoch ? view.epoch->item : std::nullopt;
   if (record->fence) {
     status.token = record->fence;
   } else if (epoch && record->waiters.empty()) {
@@ -143,7 +143,7 @@ Broken break_lock(const MemcachedClient& client, const LockStatus& status) {
   Broken outcome = Broken::changed;
   for (const Participant& holder : status.holders) {
     auto view = server.read_lock(*key);
-    const auto record = detail::record_in(view.lock);
+    auto record = detail::record_in(view.lock);
     if (!record || !record->holds(holder.token)) continue;
     if (detail::remove_token(server, *key, holder.token, *record, view.lock->cas).outcome ==
         Release::released) {

@@ -23,10 +23,16 @@ Acquisition::Acquisition(SharedSpec spec, Hold& hold, Waiting how,
       uses_line_(how != Waiting::nothing &&
                  (!spec_->reenters() || spec_->options.owner == OwnerId::this_thread() ||
                   (owner_moves_ && !owner_.is_named()))),
-      candidate_(spec_, spec_->reenters() ? owner_ : OwnerId::this_thread()),
       backoff_(spec_->options) {}
 
 Acquisition::~Acquisition() { leave_line(); }
+
+Candidate& Acquisition::candidate() {
+  if (!candidate_) {
+    candidate_.emplace(spec_, spec_->reenters() ? owner_ : OwnerId::this_thread());
+  }
+  return *candidate_;
+}
 
 std::optional<Clock::time_point> Acquisition::step(bool cancelled) {
   const auto next = turn(cancelled);
@@ -37,7 +43,7 @@ std::optional<Clock::time_point> Acquisition::step(bool cancelled) {
 std::optional<Clock::time_point> Acquisition::turn(bool cancelled) {
   if (napping_) {
     LocalQueue::Woken woken;
-    if (const auto until = waiter_->nap(deadline_, cancelled, candidate_.token(), woken)) {
+    if (const auto until = waiter_->nap(deadline_, cancelled, candidate().token(), woken)) {
       return until;
     }
     napping_ = false;
@@ -67,7 +73,7 @@ bool Acquisition::is_my_turn() {
   if (how_ == Waiting::event_loop && ever_asked_ && is_late()) return false;
   if (waiter_ && !waiter_->may_ask()) return false;
   if (waiter_) {
-    if (auto seat = waiter_->take_seat()) candidate_.take_seat(*std::move(seat));
+    if (auto seat = waiter_->take_seat()) candidate().take_seat(*std::move(seat));
   }
   ever_asked_ = true;
   return true;
@@ -114,8 +120,8 @@ bool Acquisition::ask(LocalQueue::Woken woken) {
   if (spec_->options.renew) Holding::prepare_renewal(*spec_);
   auto* const handoff = std::get_if<Handoff>(&woken);
   asked_ = handoff == nullptr;
-  auto result = handoff != nullptr ? candidate_.receive(std::move(*handoff))
-                                   : candidate_.ask(may_queue, uses_line_);
+  auto result = handoff != nullptr ? candidate().receive(std::move(*handoff))
+                                   : candidate().ask(may_queue, uses_line_);
   if (auto* holding = std::get_if<std::shared_ptr<Holding>>(&result)) {
     return settle(std::move(*holding));
   }
@@ -209,23 +215,22 @@ void Acquisition::cancel() {
 
 /// Then to ask at once would be in vain, or out of turn.
 bool Acquisition::others_wait() const {
-  return LocalQueue::has(spec_->server, spec_->key) ||
-         (spec_->options.fair && spec_->history.contended());
+  return LocalQueue::has(*spec_) || (spec_->options.fair && spec_->history.contended());
 }
 
-void Acquisition::join_line() { waiter_.emplace(candidate_.bid(), wake_); }
+void Acquisition::join_line() { waiter_.emplace(candidate().bid(), wake_); }
 
 void Acquisition::leave_line() noexcept {
   if (!waiter_) return;
-  const auto left = waiter_->leave(candidate_.give_seat(), candidate_.succeeded());
+  const auto left = waiter_->leave(candidate_->give_seat(), candidate_->succeeded());
   waiter_.reset();
   napping_ = false;
-  if (left.seat) candidate_.leave_seat(*left.seat);
+  if (left.seat) candidate_->leave_seat(*left.seat);
   if (left.unused) remove_token_later(spec_, *left.unused, WasStored::yes);
 }
 
 void Acquisition::abandon() noexcept {
-  candidate_.leave_later();
+  if (candidate_) candidate_->leave_later();
   leave_line();
 }
 

@@ -46,6 +46,8 @@ class Acquisition {
 
  private:
   std::optional<Clock::time_point> turn(bool cancelled);
+  /// Made when it is needed: to enter again needs none.
+  Candidate& candidate();
   [[nodiscard]] bool is_my_turn();
   [[nodiscard]] bool is_late() const { return deadline_ && Clock::now() >= *deadline_; }
   /// One request, or what came while it stood in line; true when that was the end of it.
@@ -79,7 +81,7 @@ class Acquisition {
   const bool uses_line_;
   const Clock::time_point started_ = Clock::now();
 
-  Candidate candidate_;
+  std::optional<Candidate> candidate_;
   Backoff backoff_;
   std::optional<LocalQueue::Waiter> waiter_;
   bool napping_ = false;  // in line

@@ -296,8 +296,8 @@ Candidate::Attempt Candidate::settle(const Snapshot& view, Record found,
       spec_->server.admit(spec_->key, view, options.timeout, options.restart_guard);
   // The record has gone with the server that gave it its CAS id.
   const bool is_gone = now.start != view.start;
-  auto holding = std::make_shared<Holding>(spec_, std::move(found), token_, *view.lock, now.epoch,
-                                           started, cohort_);
+  auto holding = std::make_shared<Holding>(spec_, std::move(found), std::move(token_), *view.lock,
+                                           now.epoch, started, cohort_);
   may_have_landed_ = false;
   if (is_gone || !now.open || !holding->owns()) {  // or the answer came when the lease had run out
     holding->withdraw();

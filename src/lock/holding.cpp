@@ -133,7 +133,7 @@ Holding::Passed Holding::pass_on() {
   spec_->history.note_hold(std::chrono::duration_cast<std::chrono::microseconds>(
       (now - started_) + (since_ - started_)));
   if (record_.holders.size() > 1) return {};
-  auto next = LocalQueue::claim(spec_->server, spec_->key);
+  auto next = LocalQueue::claim(*spec_);
   if (!next) return {};
   const unsigned most = record_.waiters.empty() ? max_passes : max_passes_while_queued;
   if (cohort_.passes < most && now - cohort_.since < max_cohort) return {hand_over(*next)};
@@ -197,8 +197,9 @@ Release Holding::release() {
     // Rather than at the end of its lease.
     if (outcome == Release::unavailable) remove_token_later(spec_, token_, WasStored::yes);
     if (!in_time || !was_held) outcome = Release::lost;
+    spec_->keep_spare(std::move(record_));
   }
-  if (!passed.on) LocalQueue::wake(spec_->server, spec_->key, passed.pause);
+  if (!passed.on) LocalQueue::wake(*spec_, passed.pause);
   end_tasks();
   if (outcome == Release::lost) announce_loss();
   if (outcome == Release::unavailable) notify(EventKind::unavailable, {}, trouble);
@@ -234,7 +235,7 @@ bool Holding::release_in_background() {
 /// Where somebody came into the queue during the last hold, as is likely to happen again, it reads
 /// first: to be refused would cost a round trip more.
 Release Holding::depart() {
-  const Removal taken = remove_token(spec_->server, spec_->key, token_, std::move(record_), cas_,
+  const Removal taken = remove_token(spec_->server, spec_->key, token_, record_, cas_,
                                      spec_->history.arrivals() ? CasHint::stale : CasHint::fresh);
   spec_->history.note_arrivals(taken.others_wrote);
   return taken.outcome;
@@ -244,11 +245,11 @@ void Holding::withdraw() {
   const MutexLock lock(mutex_);
   state_.store(State::over);
   try {
-    remove_token(spec_->server, spec_->key, token_, std::move(record_), cas_);
+    remove_token(spec_->server, spec_->key, token_, record_, cas_);
   } catch (const Error&) {
     remove_token_later(spec_, token_);
   }
-  LocalQueue::wake(spec_->server, spec_->key);
+  LocalQueue::wake(*spec_);
 }
 
 void Holding::reserve(milliseconds time, std::function<void()> on_lapse) {
@@ -306,12 +307,12 @@ std::optional<TimerThread::Times> Holding::lapse() {
     if (!state_.compare_exchange_strong(reserved, State::over)) return std::nullopt;
     on_lapse = std::move(on_lapse_);
     try {
-      remove_token(spec_->server, spec_->key, token_, std::move(record_), cas_);
+      remove_token(spec_->server, spec_->key, token_, record_, cas_);
     } catch (const Error&) {
       remove_token_later(spec_, token_, WasStored::yes);
     }
   }
-  LocalQueue::wake(spec_->server, spec_->key);
+  LocalQueue::wake(*spec_);
   if (on_lapse) on_lapse();
   return std::nullopt;
 }
@@ -399,7 +400,7 @@ std::stop_token Holding::lost() {
 }
 
 void Holding::announce_loss() {
-  LocalQueue::wake(spec_->server, spec_->key);
+  LocalQueue::wake(*spec_);
   std::optional<std::stop_source> stop;
   {
     const MutexLock lock(stop_mutex_);

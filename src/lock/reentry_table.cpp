@@ -12,13 +12,8 @@ ReentryTable& ReentryTable::instance() {
   return owners.get();
 }
 
-std::string ReentryTable::name_of(const LockSpec& spec, const OwnerId& owner) {
-  return fmt::format("{} {} {} {}", spec.server.name(), spec.key.item(), owner.number(),
-                     owner.word());
-}
-
 std::shared_ptr<Holding> ReentryTable::enter(const LockSpec& spec, const OwnerId& owner) {
-  const std::string name = name_of(spec, owner);
+  const NameView name(spec, owner);
   Shard& part = shard(name);
   const MutexLock lock(part.mutex);
   const auto found = part.inside.find(name);
@@ -37,17 +32,19 @@ std::shared_ptr<Holding> ReentryTable::enter(const LockSpec& spec, const OwnerId
 
 std::shared_ptr<Holding> ReentryTable::put(const OwnerId& owner,
                                            const std::shared_ptr<Holding>& holding) {
-  const std::string name = name_of(holding->spec(), owner);
+  const NameView name(holding->spec(), owner);
   Shard& part = shard(name);
   const MutexLock lock(part.mutex);
-  std::shared_ptr<Holding>& place = part.inside[name];
+  auto found = part.inside.find(name);
+  if (found == part.inside.end()) found = part.inside.emplace(Name(name), nullptr).first;
+  std::shared_ptr<Holding>& place = found->second;
   if (place == nullptr || place->holds == 0 || !place->owns()) place = holding;
   ++place->holds;
   return place;
 }
 
 bool ReentryTable::leave(const OwnerId& owner, const std::shared_ptr<Holding>& holding, bool keep) {
-  const std::string name = name_of(holding->spec(), owner);
+  const NameView name(holding->spec(), owner);
   Shard& part = shard(name);
   const MutexLock lock(part.mutex);
   if (--holding->holds > 0) return false;
@@ -57,7 +54,7 @@ bool ReentryTable::leave(const OwnerId& owner, const std::shared_ptr<Holding>& h
 }
 
 void ReentryTable::forget(const OwnerId& owner, const std::shared_ptr<Holding>& holding) {
-  const std::string name = name_of(holding->spec(), owner);
+  const NameView name(holding->spec(), owner);
   Shard& part = shard(name);
   const MutexLock lock(part.mutex);
   const auto found = part.inside.find(name);

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -30,14 +32,41 @@ class ReentryTable {
   void forget(const OwnerId& owner, const std::shared_ptr<Holding>& holding);
 
  private:
+  struct Name;
+  struct NameView {
+    std::string_view lock;
+    std::uint64_t number;  // the owner's
+    std::string word;  // "-" unless it has a name
+
+    NameView(const LockSpec& spec, const OwnerId& owner)
+        : lock(spec.name), number(owner.number()), word(owner.word()) {}
+    NameView(const Name& name) : lock(name.lock), number(name.number), word(name.word) {}
+    [[nodiscard]] std::size_t hash() const {
+      const std::hash<std::string_view> of_text;
+      return of_text(lock) ^ (of_text(word) + number) * 0x9e3779b97f4a7c15;
+    }
+    friend bool operator==(const NameView&, const NameView&) = default;
+  };
+  struct Name {
+    explicit Name(const NameView& view) : lock(view.lock), number(view.number), word(view.word) {}
+    std::string lock;
+    std::uint64_t number;
+    std::string word;
+  };
+  struct Hash {
+    using is_transparent = void;
+    std::size_t operator()(const NameView& name) const { return name.hash(); }
+  };
+  struct Equal {
+    using is_transparent = void;
+    bool operator()(const NameView& one, const NameView& other) const { return one == other; }
+  };
+  using Inside = std::unordered_map<Name, std::shared_ptr<Holding>, Hash, Equal>;
   struct Shard {
     Mutex mutex;
-    std::unordered_map<std::string, std::shared_ptr<Holding>> inside MCL_GUARDED_BY(mutex);
+    Inside inside MCL_GUARDED_BY(mutex);
   };
-  Shard& shard(const std::string& name) {
-    return shards_[std::hash<std::string>{}(name) % shards_.size()];
-  }
-  static std::string name_of(const LockSpec& spec, const OwnerId& owner);
+  Shard& shard(const NameView& name) { return shards_[name.hash() % shards_.size()]; }
 
   std::array<Shard, 32> shards_;
 };

@@ -129,7 +129,7 @@ class Removals final : public TimerThread::Task {
     entry.done = outcome == Release::released || (!outcome && entry.arrival == WasStored::yes);
     // To whom it looked like a holder of this process, who would wake him. An earlier try that was
     // not answered may have done it.
-    if (entry.done || std::exchange(entry.unanswered, false)) LocalQueue::wake(server, key);
+    if (entry.done || std::exchange(entry.unanswered, false)) LocalQueue::wake(*entry.spec);
   }
 
   Mutex mutex_;
@@ -173,7 +173,7 @@ Term lease_term(std::string_view token, const Record& record, const LockOptions&
   return {token, lease, lifetime(record, options.fair)};
 }
 
-Removal remove_token(Server& server, const Key& key, const std::string& token, Record record,
+Removal remove_token(Server& server, const Key& key, const std::string& token, Record& record,
                      Cas cas, CasHint hint) {
   const Cas before = cas;
   bool maybe_done = false;
@@ -224,7 +224,7 @@ std::optional<Release> remove_token(Server& server, const Key& key, const std::s
                                     const Snapshot& view) {
   auto record = record_in(view.lock);
   if (!record || !record->includes(token)) return std::nullopt;
-  return remove_token(server, key, token, *std::move(record), view.lock->cas).outcome;
+  return remove_token(server, key, token, *record, view.lock->cas).outcome;
 }
 
 void remove_token_later(const SharedSpec& spec, const std::string& token,

@@ -41,7 +41,7 @@ struct Removal {
 /// Takes a token out of the lock's item. The last holder deletes it, or grants it to the first in
 /// the queue. `record` and `cas` are what is believed to be there; what others have written
 /// meanwhile is read again, as an extension that went unanswered may be ours all the same.
-Removal remove_token(Server& server, const Key& key, const std::string& token, Record record,
+Removal remove_token(Server& server, const Key& key, const std::string& token, Record& record,
                      Cas cas, CasHint hint = CasHint::fresh);
 
 /// The same for one who has only read what is there: nothing when the token is not in it.

@@ -112,7 +112,7 @@ void Connection::end() noexcept {
   if (open_since_ == Clock::time_point::max()) open_since_ = Clock::now();
 }
 
-bool Connection::knows(const Cas& cas) const noexcept {
+bool Connection::may_use(const Cas& cas) const noexcept {
   return cas.connection == number_ || open_since_ < cas.asked;
 }
 
@@ -204,15 +204,26 @@ ClockReading Connection::read_clock() {
 Snapshot Connection::read(std::string_view key) { return read(key, key); }
 
 Snapshot Connection::read(std::string_view key, std::string_view epoch_key) {
+  return read(key, epoch_key, {});
+}
+
+Snapshot Connection::read(std::string_view key, std::string_view epoch_key, std::string_view sent) {
   Snapshot view;
   view.start = start_number_;
   view.asked_epoch = key != epoch_key;
-  const auto place = [&](std::string_view name) -> std::optional<Item>* {
-    if (name == key) return &view.lock;
-    return name == epoch_key ? &view.epoch : nullptr;
-  };
   const std::array<std::string_view, 2> keys{key, epoch_key};
-  fetch(std::span(keys).first(key == epoch_key ? 1 : 2), place);
+  fetch(std::span(keys).first(key == epoch_key ? 1 : 2),
+        [&](std::string_view name, std::string_view value, const Cas& cas) {
+          if (name == key) {
+            view.as_sent = !sent.empty() && value == sent;
+            view.lock = {view.as_sent ? std::string() : std::string(value), cas};
+          } else if (name == epoch_key) {
+            view.epoch = {EpochItem::parse(value), cas};
+          } else {
+            return false;
+          }
+          return true;
+        });
   return view;
 }
 
@@ -222,19 +233,26 @@ std::vector<Snapshot> Connection::read_all(std::span<const std::string_view> key
   std::copy(keys.begin(), keys.end(), names.begin());
   names.at(keys.size()) = epoch_key;
   std::vector<Snapshot> views(keys.size());
-  std::optional<Item> epoch;
-  fetch(std::span(names).first(keys.size() + 1), [&](std::string_view name) {
-    const auto at = static_cast<std::size_t>(
-        std::distance(keys.begin(), std::find(keys.begin(), keys.end(), name)));
-    if (at < keys.size()) return &views[at].lock;
-    return name == epoch_key ? &epoch : nullptr;
-  });
+  std::optional<SeenEpoch> epoch;
+  fetch(std::span(names).first(keys.size() + 1),
+        [&](std::string_view name, std::string_view value, const Cas& cas) {
+          const auto at = static_cast<std::size_t>(
+              std::distance(keys.begin(), std::find(keys.begin(), keys.end(), name)));
+          if (at < keys.size()) {
+            views[at].lock = {std::string(value), cas};
+          } else if (name == epoch_key) {
+            epoch = {EpochItem::parse(value), cas};
+          } else {
+            return false;
+          }
+          return true;
+        });
   for (Snapshot& view : views) view.epoch = epoch;
   return views;
 }
 
-template <class Place>
-void Connection::fetch(std::span<const std::string_view> keys, const Place& place) {
+template <class Store>
+void Connection::fetch(std::span<const std::string_view> keys, const Store& store) {
   memcached_st* handle = handle_.get();
   std::array<const char*, max_keys> texts{};
   std::array<std::size_t, max_keys> lengths{};
@@ -252,12 +270,10 @@ void Connection::fetch(std::span<const std::string_view> keys, const Place& plac
     if (code != MEMCACHED_SUCCESS) fail(code);
     const std::string_view name(memcached_result_key_value(found),
                                 memcached_result_key_length(found));
-    std::optional<Item>* item = place(name);
-    if (item == nullptr) {
+    const std::string_view value(memcached_result_value(found), memcached_result_length(found));
+    if (!store(name, value, Cas{memcached_result_cas(found), number_, asked_})) {
       throw Failure(Failure::Kind::refused, "the server answered with another key");
     }
-    item->emplace(Item{std::string(memcached_result_value(found), memcached_result_length(found)),
-                       {memcached_result_cas(found), number_, asked_}});
   }
   // The binary protocol says NOTFOUND at the end, also of an answer that was cut off.
   if (code == MEMCACHED_NOTFOUND || code == MEMCACHED_END) {
@@ -275,7 +291,7 @@ std::vector<std::optional<Item>> Connection::cas_and_read_all(const std::vector<
     for (std::size_t at = 0; at < all.size(); ++at) {
       const Rewrite& one = all[at];
       keys[at] = one.key;
-      if (!knows(one.cas)) continue;
+      if (!may_use(one.cas)) continue;
       const auto code =
           memcached_cas(handle_.get(), one.key.data(), one.key.size(), one.value.data(),
                         one.value.size(), one.expiry, 0, one.cas.id);
@@ -289,10 +305,12 @@ std::vector<std::optional<Item>> Connection::cas_and_read_all(const std::vector<
         all.begin(),
         std::find_if(all.begin(), all.end(), [&](const Rewrite& one) { return one.key == name; })));
   };
-  fetch(std::span(keys).first(all.size()), [&](std::string_view name) {
-    const std::size_t at = first_of(name);
-    return at < items.size() ? &items[at] : nullptr;
-  });
+  fetch(std::span(keys).first(all.size()),
+        [&](std::string_view name, std::string_view value, const Cas& cas) {
+          const std::size_t at = first_of(name);
+          if (at < items.size()) items[at] = {std::string(value), cas};
+          return at < items.size();
+        });
   for (std::size_t at = 1; at < all.size(); ++at) {
     if (const std::size_t first = first_of(all[at].key); first < at) items[at] = items[first];
   }
@@ -308,9 +326,7 @@ Snapshot Connection::add_and_read(std::string_view key, std::string_view epoch_k
         memcached_add(handle, key.data(), key.size(), value.data(), value.size(), expiry, 0);
     if (memcached_failed(code)) fail(code);
   }
-  Snapshot view = read(key, epoch_key);
-  view.as_sent = view.lock && view.lock->value == value;
-  return view;
+  return read(key, epoch_key, value);
 }
 
 Snapshot Connection::cas_and_read(std::string_view key, std::string_view epoch_key,

@@ -19,6 +19,7 @@
 #include "memcachedlock/client_options.hpp"
 #include "memcachedlock/servers.hpp"
 #include "server/server_clock.hpp"
+#include "wire/epoch_item.hpp"
 
 struct memcached_st;
 
@@ -40,10 +41,16 @@ struct Item {
   Cas cas;
 };
 
+/// The epoch item, as it was found.
+struct SeenEpoch {
+  std::optional<EpochItem> item;  ///< nothing where it is none of ours
+  Cas cas;
+};
+
 /// What was at two keys of one server at one moment.
 struct Snapshot {
-  std::optional<Item> lock;
-  std::optional<Item> epoch;
+  std::optional<Item> lock;  ///< its value may be left out if `as_sent`
+  std::optional<SeenEpoch> epoch;
   std::uint64_t start = 0;   ///< ClockReading::start_number() of the server; 0: not read yet
   bool asked_epoch = false;  ///< `epoch` is missing because there is none
   bool as_sent = false;      ///< `lock` is what this request has sent
@@ -65,7 +72,7 @@ class Connection {
   /// After each request that was answered.
   void end() noexcept;
   /// Whether the server that this id is from is still the same.
-  [[nodiscard]] bool knows(const Cas& cas) const noexcept;
+  [[nodiscard]] bool may_use(const Cas& cas) const noexcept;
   /// From any thread, during a request: it does not begin to wait again, and fails.
   void cut() noexcept;
 
@@ -92,6 +99,8 @@ class Connection {
   /// `cas` of each without a reply, but for those whose id is not known here, then one `gets` of
   /// all: one round trip. In their order.
   std::vector<std::optional<Item>> cas_and_read_all(const std::vector<Rewrite>& all);
+  /// Memory for the text of the next request.
+  [[nodiscard]] std::string& scratch() noexcept { return scratch_; }
   /// The item keeps its expiry.
   Snapshot append_and_read(std::string_view key, std::string_view text);
   Snapshot read(std::string_view key, std::string_view epoch_key);
@@ -113,9 +122,12 @@ class Connection {
   };
   void set_limit(std::chrono::milliseconds limit);
   void find_server();
-  /// `gets` of at most `max_keys`; `place(name)` tells where to put what was found, or null.
-  template <class Place>
-  void fetch(std::span<const std::string_view> keys, const Place& place);
+  /// `gets` of at most `max_keys`; `store(name, value, cas)` is given what was found, and says
+  /// whether that was asked for.
+  template <class Store>
+  void fetch(std::span<const std::string_view> keys, const Store& store);
+  /// `sent`: what the lock's item is expected to be.
+  Snapshot read(std::string_view key, std::string_view epoch_key, std::string_view sent);
   [[noreturn]] void fail(int code);
 
   const ServerAddress& server_;
@@ -128,6 +140,7 @@ class Connection {
   bool has_server_ = false;
   bool log_in_;
   std::uint64_t start_number_ = 0;
+  std::string scratch_;
 };
 
 }  // namespace memcachedlock::detail

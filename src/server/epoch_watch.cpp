@@ -18,7 +18,7 @@ void EpochWatch::set(const Known& next) {
   now_.store(other, std::memory_order_release);
 }
 
-bool EpochWatch::is_current(std::string_view item, milliseconds lease, std::uint64_t start) const {
+bool EpochWatch::is_current(const EpochItem& item, milliseconds lease, std::uint64_t start) const {
   const MutexLock lock(mutex_);
   // A server may keep its memory over a restart (memcached -e).
   return item == item_ && lease <= known().max_lease && start == known().start;
@@ -49,9 +49,9 @@ std::optional<EpochItem> EpochWatch::wanted(const std::optional<EpochItem>& foun
   return std::nullopt;
 }
 
-std::optional<milliseconds> EpochWatch::see(const EpochItem& found, std::string_view item,
-                                            std::uint64_t cas, milliseconds lease,
-                                            std::uint64_t start, Clock::time_point now) {
+std::optional<milliseconds> EpochWatch::see(const EpochItem& found, std::uint64_t cas,
+                                            milliseconds lease, std::uint64_t start,
+                                            Clock::time_point now) {
   const MutexLock lock(mutex_);
   Known next = known();
   std::optional<milliseconds> restart;
@@ -71,7 +71,7 @@ std::optional<milliseconds> EpochWatch::see(const EpochItem& found, std::string_
   next.made = found.made;
   next.max_lease = std::max({next.max_lease, found.max_lease, lease});
   if (!next.waited_out) next.window = std::max(next.window, found.max_lease);
-  item_ = item;
+  item_ = found;
   set(next);
   return restart;
 }

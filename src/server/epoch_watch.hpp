@@ -39,7 +39,7 @@ class EpochWatch {
 
   /// Whether an epoch item is the one that was seen last, in the same start of the server, and
   /// serves for a lease of this length.
-  [[nodiscard]] bool is_current(std::string_view item, std::chrono::milliseconds lease,
+  [[nodiscard]] bool is_current(const EpochItem& item, std::chrono::milliseconds lease,
                                 std::uint64_t start) const;
   /// How the item is to be where it is missing, or not as it must be; nothing where it is well.
   /// `cas` is the item's, `start` ClockReading::start_number(), `time` that of the server's clock,
@@ -49,9 +49,9 @@ class EpochWatch {
                                                 std::uint64_t start, std::int64_t time) const;
   /// What the item is. For how long leases from before are waited for, where the server has lost
   /// them since the last time.
-  std::optional<std::chrono::milliseconds> see(const EpochItem& found, std::string_view item,
-                                               std::uint64_t cas, std::chrono::milliseconds lease,
-                                               std::uint64_t start, Clock::time_point now);
+  std::optional<std::chrono::milliseconds> see(const EpochItem& found, std::uint64_t cas,
+                                               std::chrono::milliseconds lease, std::uint64_t start,
+                                               Clock::time_point now);
   /// `time` is that of the server's clock, at the earliest; nothing where it was not asked since
   /// the epoch was first seen.
   [[nodiscard]] Admission decide(RestartGuard guard, Clock::time_point now,
@@ -86,7 +86,7 @@ class EpochWatch {
   // parent's threads do, and the child takes no mutex of the parent.
   std::array<Known, 2> known_{};
   std::atomic<unsigned> now_{0};
-  std::string item_ MCL_GUARDED_BY(mutex_);  // as it was seen last
+  EpochItem item_ MCL_GUARDED_BY(mutex_);  // as it was seen last
 };
 
 }  // namespace memcachedlock::detail

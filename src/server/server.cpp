@@ -141,7 +141,8 @@ std::time_t Server::date(Connection& connection, Record& record, const Term& ter
 Snapshot Server::add_and_read(const Key& key, Record& record, const Term& term, bool& stored) {
   return ask(key.text(), longest, [&](Connection& connection) {
     const std::time_t expires = date(connection, record, term);
-    const std::string value = record.encode();
+    std::string& value = connection.scratch();
+    record.encode_into(value);
     stored = true;
     return connection.add_and_read(key.item(), epoch_key_, value, expires);
   });
@@ -150,9 +151,10 @@ Snapshot Server::add_and_read(const Key& key, Record& record, const Term& term, 
 Snapshot Server::cas_and_read(const Key& key, Record& record, const Term& term, const Cas& cas,
                               bool& stored, milliseconds limit) {
   return ask(key.text(), limit, [&](Connection& connection) {
-    if (!connection.knows(cas)) return read_with_epoch(connection, key);
+    if (!connection.may_use(cas)) return read_with_epoch(connection, key);
     const std::time_t expires = date(connection, record, term);
-    const std::string value = record.encode();
+    std::string& value = connection.scratch();
+    record.encode_into(value);
     stored = true;
     return connection.cas_and_read(key.item(), epoch_key_, value, expires, cas);
   });
@@ -209,9 +211,10 @@ CasResult Server::compare_and_swap(const Key& key, Record& record, const Term& t
                                    const Cas& cas) {
   bool sent = false;
   return ask(key.text(), longest, [&](Connection& connection) {
-    if (!connection.knows(cas)) return sent ? CasResult::unknown : CasResult::changed;
+    if (!connection.may_use(cas)) return sent ? CasResult::unknown : CasResult::changed;
     const std::time_t expires = date(connection, record, term);
-    const std::string value = record.encode();
+    std::string& value = connection.scratch();
+    record.encode_into(value);
     const bool again = std::exchange(sent, true);
     const CasResult outcome = connection.compare_and_swap(key.item(), value, expires, cas);
     return again && outcome != CasResult::done ? CasResult::unknown : outcome;
@@ -221,7 +224,7 @@ CasResult Server::compare_and_swap(const Key& key, Record& record, const Term& t
 CasResult Server::compare_and_delete(const Key& key, const Cas& cas) {
   bool sent = false;
   return ask(key.text(), longest, [&](Connection& connection) {
-    if (!connection.knows(cas)) return sent ? CasResult::unknown : CasResult::changed;
+    if (!connection.may_use(cas)) return sent ? CasResult::unknown : CasResult::changed;
     const bool again = std::exchange(sent, true);
     const CasResult outcome = connection.compare_and_delete(key.item(), cas);
     return again && outcome != CasResult::done ? CasResult::unknown : outcome;
@@ -257,7 +260,7 @@ std::optional<SharedFailure> Server::failure_since(Clock::time_point time) const
 }
 
 bool Server::is_since(const Snapshot& view, Clock::time_point time) {
-  return epochs().is_since(view.epoch ? EpochItem::parse(view.epoch->value) : std::nullopt, time);
+  return epochs().is_since(view.epoch ? view.epoch->item : std::nullopt, time);
 }
 
 Admission Server::prepare(const Key& key, milliseconds lease, RestartGuard guard) {
@@ -269,24 +272,25 @@ Admission Server::prepare(const Key& key, milliseconds lease, RestartGuard guard
 Admission Server::admit(const Key& key, const Snapshot& view, milliseconds lease,
                         RestartGuard guard) {
   EpochWatch& epochs = this->epochs();
-  if (view.epoch && epochs.is_current(view.epoch->value, lease, view.start))
+  if (view.epoch && view.epoch->item && epochs.is_current(*view.epoch->item, lease, view.start)) {
     return decide(key, guard);
+  }
 
-  std::optional<Item> item = view.epoch;
+  std::optional<SeenEpoch> epoch = view.epoch;
   std::uint64_t start = view.start;
   constexpr int max_tries = 8;  // each failed one means that another client changed it
   for (int tries = 0;; ++tries) {
     if (tries == max_tries) raise_full(key);
-    if (item && item->cas.id == 0) {
+    if (epoch && epoch->cas.id == 0) {
       throw ServerError(fmt::format("{} runs without compare-and-swap, so locks could not be "
                                     "released safely: start memcached without -C (--disable-cas)",
                                     name_),
                         key.text(), name_);
     }
-    const auto found = item ? EpochItem::parse(item->value) : std::nullopt;
-    const std::uint64_t cas = item ? item->cas.id : 0;
+    const auto found = epoch ? epoch->item : std::nullopt;
+    const std::uint64_t cas = epoch ? epoch->cas.id : 0;
     if (found && !epochs.wanted(found, cas, lease, start, 0)) {
-      const auto restart = epochs.see(*found, item->value, cas, lease, start, Clock::now());
+      const auto restart = epochs.see(*found, cas, lease, start, Clock::now());
       if (restart && options_.observer) {
         Event event;
         event.kind = EventKind::restart_seen;
@@ -297,20 +301,24 @@ Admission Server::admit(const Key& key, const Snapshot& view, milliseconds lease
       }
       return decide(key, guard);
     }
-    const bool create = !item;
+    const bool create = !epoch;
+    std::optional<EpochItem> wanted;
     const Snapshot next = ask(key.text(), longest, [&](Connection& connection) {
       constexpr std::time_t forever = 0;
       if (!connection.has_read_clock()) read_clock(connection);
       start = connection.start_number();
-      const auto wanted = epochs.wanted(found, cas, lease, start, clock_.get().latest_time());
+      wanted = epochs.wanted(found, cas, lease, start, clock_.get().latest_time());
       if (!wanted) return connection.read(epoch_key_);
       const std::string value = wanted->encode();
       if (create) return connection.add_and_read(epoch_key_, epoch_key_, value, forever);
-      if (!connection.knows(item->cas)) return connection.read(epoch_key_);
-      return connection.cas_and_read(epoch_key_, epoch_key_, value, forever, item->cas);
+      if (!connection.may_use(epoch->cas)) return connection.read(epoch_key_);
+      return connection.cas_and_read(epoch_key_, epoch_key_, value, forever, epoch->cas);
     });
-    item = next.lock;
-    if (create && item && item->cas.id == 0) {
+    epoch.reset();
+    if (next.lock) {
+      epoch = {next.as_sent ? wanted : EpochItem::parse(next.lock->value), next.lock->cas};
+    }
+    if (create && epoch && epoch->cas.id == 0) {
       ask(key.text(), longest, [&](Connection& connection) {
         connection.remove(epoch_key_);  // leave such a server as it was
         return 0;

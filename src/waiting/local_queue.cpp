@@ -41,10 +41,6 @@ struct Queues {
   }
 };
 
-std::string name_of(const Server& server, const Key& key) {
-  return server.name() + ' ' + key.item();
-}
-
 }  // namespace
 
 struct LocalQueue::Entry {
@@ -71,20 +67,19 @@ struct LocalQueue::Entry {
 LocalQueue::LocalQueue() = default;
 LocalQueue::~LocalQueue() = default;
 
-std::shared_ptr<LocalQueue> LocalQueue::find(const Server& server, const Key& key) {
+std::shared_ptr<LocalQueue> LocalQueue::find(const LockSpec& spec) {
   Queues& queues = Queues::instance();
   if (queues.waiting.load() == 0) return nullptr;
-  const std::string name = name_of(server, key);
-  Queues::Shard& shard = queues.shard(name);
+  Queues::Shard& shard = queues.shard(spec.name);
   const MutexLock lock(shard.mutex);
-  const auto found = shard.by_name.find(name);
+  const auto found = shard.by_name.find(spec.name);
   return found != shard.by_name.end() ? found->second : nullptr;
 }
 
-bool LocalQueue::has(const Server& server, const Key& key) { return find(server, key) != nullptr; }
+bool LocalQueue::has(const LockSpec& spec) { return find(spec) != nullptr; }
 
-std::optional<LocalQueue::Claim> LocalQueue::claim(const Server& server, const Key& key) {
-  auto queue = find(server, key);
+std::optional<LocalQueue::Claim> LocalQueue::claim(const LockSpec& spec) {
+  auto queue = find(spec);
   if (!queue) return std::nullopt;
   const MutexLock lock(queue->mutex_);
   if (queue->entries_.empty()) return std::nullopt;
@@ -94,8 +89,8 @@ std::optional<LocalQueue::Claim> LocalQueue::claim(const Server& server, const K
   return Claim(queue, first);
 }
 
-void LocalQueue::wake(const Server& server, const Key& key, Clock::duration pause) {
-  const auto queue = find(server, key);
+void LocalQueue::wake(const LockSpec& spec, Clock::duration pause) {
+  const auto queue = find(spec);
   if (!queue) return;
   const MutexLock lock(queue->mutex_);
   queue->ask_at_ = std::min(queue->ask_at_, Clock::now() + pause);
@@ -105,12 +100,12 @@ void LocalQueue::wake(const Server& server, const Key& key, Clock::duration paus
 
 LocalQueue::Waiter::Waiter(Bid bid, std::function<void()> wake)
     : generation_(process_generation()),
-      name_(name_of(bid.spec->server, bid.spec->key)),
       entry_(std::make_unique<Entry>(std::move(bid), std::move(wake))) {
   Queues& queues = Queues::instance();
-  Queues::Shard& shard = queues.shard(name_);
+  const std::string& name = entry_->bid.spec->name;
+  Queues::Shard& shard = queues.shard(name);
   const MutexLock lock(shard.mutex);
-  auto& queue = shard.by_name[name_];
+  auto& queue = shard.by_name[name];
   if (!queue) queue = std::make_shared<LocalQueue>();
   queue_ = queue;
   const MutexLock queue_lock(queue_->mutex_);
@@ -134,14 +129,15 @@ LocalQueue::Waiter::Left LocalQueue::Waiter::leave(std::optional<std::string> se
     entry_->state = Entry::State::busy;  // from now on it can't be claimed
   }
   Queues& queues = Queues::instance();
-  Queues::Shard& shard = queues.shard(name_);
+  const std::string& name = entry_->bid.spec->name;
+  Queues::Shard& shard = queues.shard(name);
   const MutexLock lock(shard.mutex);
   const MutexLock queue_lock(queue_->mutex_);
   const bool was_first = is_first();
   queue_->entries_.erase(position_);
   queues.waiting.fetch_sub(1);
   if (queue_->entries_.empty()) {
-    shard.by_name.erase(name_);
+    shard.by_name.erase(name);
     if (!left.seat) left.seat = std::exchange(queue_->seat_, std::nullopt);
     return left;
   }

@@ -15,7 +15,6 @@
 #include "base/clock.hpp"
 #include "base/failure.hpp"
 #include "base/mutex.hpp"
-#include "memcachedlock/key.hpp"
 #include "waiting/bid.hpp"
 #include "waiting/handoff.hpp"
 
@@ -33,15 +32,15 @@ class LocalQueue {
   ~LocalQueue();
 
   /// Whether somebody waits for it here. False negatives only for who comes just now.
-  static bool has(const Server& server, const Key& key);
+  static bool has(const LockSpec& spec);
   /// The first, if it sleeps: nobody else may serve or wake it meanwhile.
-  static std::optional<Claim> claim(const Server& server, const Key& key);
+  static std::optional<Claim> claim(const LockSpec& spec);
   /// The lock may be free: the first asks at once, or after `pause`.
-  static void wake(const Server& server, const Key& key, Clock::duration pause = {});
+  static void wake(const LockSpec& spec, Clock::duration pause = {});
 
  private:
   struct Entry;
-  static std::shared_ptr<LocalQueue> find(const Server& server, const Key& key);
+  static std::shared_ptr<LocalQueue> find(const LockSpec& spec);
 
   Mutex mutex_;
   std::list<Entry*> entries_ MCL_GUARDED_BY(mutex_);
@@ -94,7 +93,6 @@ class LocalQueue::Waiter {
 
   std::shared_ptr<LocalQueue> queue_;
   const unsigned generation_;  // of the process; a child has no part in its parent's queue
-  const std::string name_;
   const std::unique_ptr<Entry> entry_;
   std::list<Entry*>::iterator position_;  // guarded by the queue's mutex
   unsigned wakes_seen_ = 0;

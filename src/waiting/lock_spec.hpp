@@ -3,14 +3,18 @@
 
 #include <chrono>
 #include <memory>
+#include <string>
 #include <string_view>
+#include <utility>
 
+#include "base/mutex.hpp"
 #include "memcachedlock/client_options.hpp"
 #include "memcachedlock/key.hpp"
 #include "memcachedlock/observer.hpp"
 #include "memcachedlock/options.hpp"
 #include "server/cluster.hpp"
 #include "waiting/key_history.hpp"
+#include "wire/record.hpp"
 
 namespace memcachedlock::detail {
 
@@ -24,6 +28,7 @@ struct LockSpec {
         options(std::move(the_options)),
         type(the_type),
         server(cluster->server_of(key)),
+        name(server.name() + ' ' + key.item()),
         history(KeyHistory::of(key)) {}
 
   /// Whether its owner may enter it again.
@@ -44,7 +49,27 @@ struct LockSpec {
   const LockOptions options;
   const LockType type;
   Server& server;
+  const std::string name;  ///< of the lock, for this process's tables
   KeyHistory& history;
+
+  /// The memory of an earlier record of this lock; or a new one.
+  [[nodiscard]] Record take_spare() const noexcept {
+    Record record;
+    swap_spare(record);
+    return record;
+  }
+  void keep_spare(Record record) const noexcept { swap_spare(record); }
+
+ private:
+  void swap_spare(Record& record) const noexcept {
+    // Where another thread has it just now, or had when this process was forked, it is left alone.
+    if (!spare_mutex_.try_lock()) return;
+    std::swap(record, spare_);
+    spare_mutex_.unlock();
+  }
+
+  mutable Mutex spare_mutex_;
+  mutable Record spare_ MCL_GUARDED_BY(spare_mutex_);
 };
 
 using SharedSpec = std::shared_ptr<const LockSpec>;

@@ -16,6 +16,8 @@ struct EpochItem {
   std::chrono::milliseconds max_lease{0};
   std::int64_t made = 0;  ///< by the server's clock, no earlier than it was
 
+  friend bool operator==(const EpochItem&, const EpochItem&) = default;
+
   [[nodiscard]] std::string encode() const;
   [[nodiscard]] static std::optional<EpochItem> parse(std::string_view text);
 };

@@ -107,8 +107,14 @@ bool is_dead(const Member& member, std::int64_t time) {
 }  // namespace
 
 std::string Record::encode() const {
-  constexpr std::size_t usual = 160;
   std::string text;
+  encode_into(text);
+  return text;
+}
+
+void Record::encode_into(std::string& text) const {
+  constexpr std::size_t usual = 160;
+  text.clear();
   text.reserve(usual + 64 * waiters.size());
   text += record_version;
   text += reserved ? " reserved " : " held ";
@@ -143,7 +149,6 @@ std::string Record::encode() const {
     text += " ?";
     append_member(text, waiter);
   }
-  return text;
 }
 
 std::optional<Record> Record::parse(std::string_view text) {
@@ -186,6 +191,15 @@ bool Record::holds(std::string_view token) const {
 
 void Record::add_holder(std::string_view token, std::string_view place) {
   holders.push_back({member_word(token, place)});
+}
+
+void Record::set_holder(std::string_view token, std::string_view place) {
+  holders.resize(1);
+  Member& only = holders.front();
+  only.end = 0;
+  only.word.assign(token);
+  only.word += '@';
+  only.word += place;
 }
 
 void Record::remove_holder(std::string_view token) {

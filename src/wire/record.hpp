@@ -52,12 +52,16 @@ struct Record {
   std::vector<Member> waiters;  ///< the queue, in the order in which they came
 
   [[nodiscard]] std::string encode() const;
+  /// The same into `text`, whose memory serves again.
+  void encode_into(std::string& text) const;
   /// Nothing when the text is no record of ours.
   [[nodiscard]] static std::optional<Record> parse(std::string_view text);
 
   [[nodiscard]] bool holds(std::string_view token) const;
   /// `place` is of the thread that will hold it, as here() tells.
   void add_holder(std::string_view token, std::string_view place);
+  /// The only one, in place of all others.
+  void set_holder(std::string_view token, std::string_view place);
   void remove_holder(std::string_view token);
   /// Nothing where it is no member.
   void set_end(std::string_view token, std::int64_t end);

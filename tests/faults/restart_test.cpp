@@ -340,6 +340,7 @@ TEST_F(Restart, RenewalTriesAgainUntilTheServerAnswers) {
 }
 
 TEST_F(Restart, RenewalsShareRoundTripsAndNoFate) {
+  options.operation_timeout = 500ms;
   for (const auto protocol : {mcl::Protocol::text, mcl::Protocol::binary}) {
     constexpr int count = 100;
     options.protocol = protocol;

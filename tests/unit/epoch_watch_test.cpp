@@ -22,7 +22,7 @@ class EpochWatches : public testing::Test {
   Clock::time_point at(milliseconds time) const { return begin + time; }
   std::optional<milliseconds> see(const EpochItem& epoch, milliseconds when, std::uint64_t cas = 1,
                                   milliseconds lease = 1s, std::uint64_t start = first_start) {
-    return watch.see(epoch, epoch.encode(), cas, lease, start, at(when));
+    return watch.see(epoch, cas, lease, start, at(when));
   }
   bool is_open(RestartGuard guard, milliseconds when, std::optional<std::int64_t> time = {}) {
     return watch.decide(guard, at(when), time).open;
@@ -93,7 +93,7 @@ TEST_F(EpochWatches, AChildKnowsWhatItsParentKnew) {
   see({1, first_start, 15s}, 0ms);
   EpochWatch child(&watch, 10s);
   EXPECT_TRUE(child.knows_any());
-  EXPECT_EQ(child.see({2, second_start, 1s}, "text", 1, 1s, second_start, at(1s)), 15s);
+  EXPECT_EQ(child.see({2, second_start, 1s}, 1, 1s, second_start, at(1s)), 15s);
   EXPECT_FALSE(child.decide(RestartGuard::known, at(15'999ms), {}).open);
   EXPECT_TRUE(is_open(RestartGuard::known, 0ms));  // the parent has its own
 }
@@ -136,10 +136,10 @@ TEST_F(EpochWatches, WhatWasReadBeforeWhatIsKnownIsNoRestart) {
 TEST_F(EpochWatches, ALongerLeaseIsWrittenBeforeItIsUsed) {
   const EpochItem epoch{1, first_start, 2s};
   see(epoch, 0ms);
-  EXPECT_TRUE(watch.is_current(epoch.encode(), 2s, first_start));
-  EXPECT_FALSE(watch.is_current(epoch.encode(), 2'001ms, first_start));
-  EXPECT_FALSE(watch.is_current(epoch.encode(), 2s, second_start));  // restarted with its memory
-  EXPECT_FALSE(watch.is_current("other", 2s, first_start));
+  EXPECT_TRUE(watch.is_current(epoch, 2s, first_start));
+  EXPECT_FALSE(watch.is_current(epoch, 2'001ms, first_start));
+  EXPECT_FALSE(watch.is_current(epoch, 2s, second_start));  // restarted with its memory
+  EXPECT_FALSE(watch.is_current(EpochItem{2, first_start, 2s}, 2s, first_start));
   EXPECT_FALSE(wanted(epoch, 1, 2s, first_start));
   const auto longer = wanted(epoch, 1, 3s, first_start);
   ASSERT_TRUE(longer);

@@ -35,27 +35,30 @@ class LocalQueues : public testing::Test {
         LockOptions{}, LockType::lock);
   }
   const SharedSpec spec = another_client();
-  Server& server = spec->server;
-  const Key& key = spec->key;
 };
 
 TEST_F(LocalQueues, AreThereWhileSomebodyWaits) {
-  EXPECT_FALSE(LocalQueue::has(server, key));
+  EXPECT_FALSE(LocalQueue::has(*spec));
   {
     const Waiting one(spec);
-    EXPECT_TRUE(LocalQueue::has(server, key));
-    EXPECT_FALSE(LocalQueue::has(server, Key("queue:", "", "other")));
+    EXPECT_TRUE(LocalQueue::has(*spec));
+    EXPECT_FALSE(
+        LocalQueue::has(LockSpec(spec->cluster, Key("queue:", "", "other"), {}, LockType::lock)));
   }
-  EXPECT_FALSE(LocalQueue::has(server, key));
+  EXPECT_FALSE(LocalQueue::has(*spec));
 }
 
 TEST_F(LocalQueues, LetOnlyTheFirstAsk) {
   std::optional<Waiting> first(std::in_place, spec);
   Waiting second(spec);
+  std::optional<Waiting> third(std::in_place, spec);
   EXPECT_TRUE(first->waiter.may_ask());
   EXPECT_FALSE(second.waiter.may_ask());
   EXPECT_TRUE(second.nap());
-  first.reset();  // gave up
+  first->waiter.ask_after(1h);
+  third.reset();  // that changes nothing for the first
+  EXPECT_FALSE(first->waiter.may_ask());
+  first.reset();  // gave up: how long it would have paused is its own business
   EXPECT_EQ(second.wakes, 1);
   EXPECT_FALSE(second.nap());
   EXPECT_TRUE(second.waiter.may_ask());
@@ -67,7 +70,7 @@ TEST_F(LocalQueues, PauseTheFirstUntilItIsWoken) {
   first.waiter.ask_after(1h);
   EXPECT_FALSE(first.waiter.may_ask());
   EXPECT_TRUE(first.nap());
-  LocalQueue::wake(server, key);
+  LocalQueue::wake(*spec);
   EXPECT_EQ(first.wakes, 1);
   EXPECT_FALSE(first.nap());
   EXPECT_TRUE(first.waiter.may_ask());
@@ -76,7 +79,7 @@ TEST_F(LocalQueues, PauseTheFirstUntilItIsWoken) {
 TEST_F(LocalQueues, LoseNoWakeWhileTheFirstAsks) {
   Waiting first(spec);
   EXPECT_TRUE(first.waiter.may_ask());
-  LocalQueue::wake(server, key);
+  LocalQueue::wake(*spec);
   first.waiter.ask_after(1h);
   EXPECT_TRUE(first.waiter.may_ask());
 }
@@ -94,23 +97,23 @@ TEST_F(LocalQueues, EndANapByALimitOrAStop) {
 }
 
 TEST_F(LocalQueues, HandTheLockToTheFirstThatSleeps) {
-  EXPECT_FALSE(LocalQueue::claim(server, key));
+  EXPECT_FALSE(LocalQueue::claim(*spec));
   Waiting first(spec);
   Waiting second(spec);
-  EXPECT_FALSE(LocalQueue::claim(server, key));  // it asks just now
+  EXPECT_FALSE(LocalQueue::claim(*spec));  // it asks just now
   EXPECT_TRUE(first.waiter.may_ask());
   first.waiter.ask_after(1h);
   EXPECT_TRUE(first.nap("its seat"));
   {
-    const auto claim = LocalQueue::claim(server, key);
+    const auto claim = LocalQueue::claim(*spec);
     ASSERT_TRUE(claim);
     EXPECT_EQ(claim->token(), "its seat");
     EXPECT_EQ(claim->bid().spec, spec);
-    EXPECT_FALSE(LocalQueue::claim(server, key));
+    EXPECT_FALSE(LocalQueue::claim(*spec));
     EXPECT_TRUE(first.nap("its seat", true));  // whoever has claimed it decides
   }
   EXPECT_TRUE(first.nap());  // given up: it sleeps on
-  auto claim = LocalQueue::claim(server, key);
+  auto claim = LocalQueue::claim(*spec);
   ASSERT_TRUE(claim);
   Handoff handoff;
   handoff.token = "new";
@@ -127,7 +130,7 @@ TEST_F(LocalQueues, ReturnAHandOverThatNobodyTook) {
   EXPECT_TRUE(first->nap());
   Handoff handoff;
   handoff.token = "new";
-  LocalQueue::claim(server, key)->serve(std::move(handoff));
+  LocalQueue::claim(*spec)->serve(std::move(handoff));
   const auto left = first->waiter.leave(std::nullopt, false);
   EXPECT_EQ(left.unused, "new");
   EXPECT_FALSE(left.seat);

@@ -1,0 +1,101 @@
+// What a lock costs beside its requests: allocations, in the steady state.
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <functional>
+#include <new>
+#include <stop_token>
+#include <thread>
+
+#include "memcachedlock/memcachedlock.hpp"
+#include "support/between_processes.hpp"
+#include "support/local_server.hpp"
+#include "support/recorder.hpp"
+
+namespace mcl = memcachedlock;
+using namespace std::chrono_literals;
+
+namespace {
+
+std::atomic<int> allocated{0};
+
+}  // namespace
+
+// NOLINTBEGIN(*-avoid-malloc)
+[[gnu::noinline]] void* operator new(std::size_t size) {
+  ++allocated;
+  void* memory = std::malloc(size);
+  if (memory == nullptr) throw std::bad_alloc();
+  return memory;
+}
+[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+// NOLINTEND(*-avoid-malloc)
+
+namespace {
+
+/// The least of several: what the process does besides must not count.
+int allocations(const std::function<void()>& action) {
+  int least = 1'000'000;
+  for (int i = 0; i < 20; ++i) {
+    const int before = allocated;
+    action();
+    least = std::min(least, allocated - before);
+  }
+  return least;
+}
+
+class Cost : public testing::TestWithParam<mcl::Protocol> {
+ protected:
+  LocalServer server;
+  const mcl::MemcachedClient client{server.address(), {.protocol = GetParam()}};
+};
+
+TEST_P(Cost, AnAcquireAndItsReleaseAllocateTwice) {
+  mcl::Lock lock(client, "key");
+  const auto once = [&] {
+    lock.lock();
+    lock.unlock();
+  };
+  once();
+  EXPECT_LE(allocations(once), 2);
+}
+
+// All locks of the process share what finds the waiters of one.
+TEST_P(Cost, NoMoreWhileThreadsWaitForAnother) {
+  const auto recorder = std::make_shared<Recorder>();
+  const mcl::MemcachedClient watched(server.address(), {.observer = recorder});
+  mcl::Lock other(watched, "other");
+  other.lock();
+  std::jthread waiter([&](const std::stop_token& stop) {
+    mcl::Lock same(watched, "other");
+    EXPECT_THROW(same.lock(stop), mcl::Cancelled);
+  });
+  ASSERT_TRUE(eventually([&] { return recorder->count(mcl::EventKind::contended) == 1; }));
+  mcl::Lock lock(client, "key");
+  const auto once = [&] {
+    lock.lock();
+    lock.unlock();
+  };
+  once();
+  EXPECT_LE(allocations(once), 2);
+}
+
+TEST_P(Cost, EnteringAgainAllocatesNothing) {
+  mcl::RLock outer(client, "key");
+  mcl::RLock inner(client, "key");
+  outer.lock();
+  const auto once = [&] {
+    inner.lock();
+    inner.unlock();
+  };
+  EXPECT_EQ(allocations(once), 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(, Cost, testing::Values(mcl::Protocol::text, mcl::Protocol::binary),
+                         [](const auto& protocol) {
+                           return protocol.param == mcl::Protocol::text ? "Text" : "Binary";
+                         });
+
+}  // namespace
