@@ -3,6 +3,7 @@
 
 #include "memcachedlock/detail/export.hpp"
 
+#include <cstddef>
 #include <memory>
 #include <string_view>
 #include <vector>
@@ -26,7 +27,9 @@ class MEMCACHEDLOCK_EXPORT MemcachedClient {
  public:
   /// `servers` as parse_servers() takes them. Connects at first use, so making one costs no
   /// request. Throws InvalidServers or InvalidOption.
-  explicit MemcachedClient(std::string_view servers, ClientOptions options = {});
+  [[nodiscard]] explicit MemcachedClient(std::string_view servers, ClientOptions options = {});
+  /// nullptr is no list.
+  explicit MemcachedClient(std::nullptr_t, ClientOptions = {}) = delete;
   ~MemcachedClient();
   /// Shares the connections.
   MemcachedClient(const MemcachedClient&) noexcept;

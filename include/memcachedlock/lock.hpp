@@ -4,6 +4,7 @@
 #include "memcachedlock/detail/export.hpp"
 
 #include <chrono>
+#include <cstddef>
 #include <memory>
 #include <optional>
 #include <stop_token>
@@ -56,9 +57,12 @@ class MEMCACHEDLOCK_EXPORT BasicLock {
  public:
   /// Waits until the lock is held; each failed check costs one round trip. Throws Unavailable or
   /// ServerError (unless OnUnavailable::proceed), std::system_error when already held.
-  void lock();
+  void lock() &;
   /// The same, but throws Cancelled once `stop` is requested.
-  void lock(const std::stop_token& stop);
+  void lock(const std::stop_token& stop) &;
+  /// A temporary would release it at once.
+  void lock() && = delete;
+  void lock(const std::stop_token&) && = delete;
   /// Asks once. False: another holds it, or the restart guard is closed. Throws as lock().
   [[nodiscard]] bool try_lock();
   /// Waits at most `limit`; a request already in flight may end later. Zero, less, and NaN ask
@@ -107,9 +111,8 @@ class MEMCACHEDLOCK_EXPORT BasicLock {
 
   /// Gives the lock up to its owner: nobody else gets it for `time`. Free afterwards.
   void reserve(std::chrono::milliseconds time);
-  /// Tells the client's observer, if it has one.
-  void notify(EventKind kind, int attempt = 0, std::chrono::nanoseconds duration = {},
-              std::string_view detail = {}, bool ends_contention = false) const noexcept;
+  /// Notifies the client's observer, if it has one.
+  void notify(EventKind kind, int attempt = 0, std::string_view detail = {}) const noexcept;
 
  private:
   friend class detail::AsyncAcquire;
@@ -129,8 +132,10 @@ class MEMCACHEDLOCK_EXPORT BasicLock {
 class MEMCACHEDLOCK_EXPORT Lock : public BasicLock {
  public:
   /// Makes no request. Throws InvalidKey, InvalidOption.
-  Lock(const MemcachedClient& client, std::string_view key, LockOptions options = {})
+  [[nodiscard]] Lock(const MemcachedClient& client, std::string_view key, LockOptions options = {})
       : BasicLock(client, key, std::move(options), LockType::lock) {}
+  /// nullptr is no key.
+  Lock(const MemcachedClient&, std::nullptr_t, LockOptions = {}) = delete;
 };
 
 template <class Rep, class Period>

@@ -15,9 +15,7 @@ namespace memcachedlock {
 enum class EventKind {
   acquired,            ///< duration: how long it was waited for
   contended,           ///< another holds it; once a wait
-  given_up,            ///< not acquired; duration: how long it was waited for; detail: timed_out,
-                       ///< cancelled, unavailable, lost, or entered, where its owner got in by
-                       ///< another thread meanwhile and this one entered after it
+  given_up,            ///< not acquired; duration: how long it was waited for; give_up: why
   released,            ///< duration: how long it was held; detail: unavailable, where memcached did
                        ///< not answer
   extended,            ///< the lease was renewed
@@ -33,6 +31,19 @@ enum class EventKind {
 
 /// Its name, as it stands above.
 [[nodiscard]] MEMCACHEDLOCK_EXPORT std::string_view to_string(EventKind kind) noexcept;
+
+/// Why an acquire was given up.
+enum class GiveUp {
+  none,         ///< it was not
+  timed_out,    ///< its limit had passed, or try_lock() found it held
+  cancelled,    ///< stop was requested
+  unavailable,  ///< memcached did not answer, or not as a lock needs it
+  lost,         ///< its owner is inside already, but that lease is lost
+  entered       ///< its owner got in by another thread meanwhile, and this one entered after it
+};
+
+/// Its name, as it stands above.
+[[nodiscard]] MEMCACHEDLOCK_EXPORT std::string_view to_string(GiveUp reason) noexcept;
 
 /// Which class of lock.
 enum class LockType {
@@ -54,14 +65,15 @@ struct Event {
   std::chrono::nanoseconds duration{0};  ///< 0 where EventKind says nothing of it
   int attempt = 0;                       ///< of a ZLock's callable, counted from 1; else 0
   FencingToken token{};                  ///< where a lock is held
-  std::string_view detail;               ///< words for people, or as EventKind says
-  /// Ends a wait of which `contended` has told: acquired, given_up or proceeded_unlocked.
+  std::string_view detail;               ///< words for people
+  /// True if this wait reported `contended` before: of acquired, given_up and proceeded_unlocked.
   bool ends_contention = false;
+  GiveUp give_up = GiveUp::none;  ///< of given_up
 };
 
-/// Is told of every event of a client's locks. Called from the thread in which it happens, also
-/// from the background thread, often at once from several: an implementation must be thread safe
-/// and quick. What it throws is swallowed.
+/// Receives every event of a client's locks in the thread in which it happens, sometimes a
+/// background thread. Calls overlap: an implementation must be thread safe, and must not block.
+/// What it throws is swallowed.
 class MEMCACHEDLOCK_EXPORT Observer {
  public:
   virtual ~Observer();

@@ -98,7 +98,7 @@ class PrometheusObserver : public Observer {
         series.waiting.Increment();
         break;
       case EventKind::given_up:
-        count_acquisition(series, event.detail);
+        count_acquisition(series, to_string(event.give_up));
         break;
       case EventKind::proceeded_unlocked:
         count_acquisition(series, "unlocked");

@@ -3,6 +3,7 @@
 
 #include "memcachedlock/detail/export.hpp"
 
+#include <cstddef>
 #include <string_view>
 #include <utility>
 
@@ -22,8 +23,10 @@ namespace memcachedlock {
 class MEMCACHEDLOCK_EXPORT RLock : public BasicLock {
  public:
   /// Makes no request. Throws InvalidKey, InvalidOption.
-  RLock(const MemcachedClient& client, std::string_view key, LockOptions options = {})
+  [[nodiscard]] RLock(const MemcachedClient& client, std::string_view key, LockOptions options = {})
       : BasicLock(client, key, std::move(options), LockType::rlock) {}
+  /// nullptr is no key.
+  RLock(const MemcachedClient&, std::nullptr_t, LockOptions = {}) = delete;
 };
 
 }  // namespace memcachedlock

@@ -41,8 +41,8 @@ class LockedTransaction {
   Tx* operator->() noexcept { return &transaction_; }
 
   /// Until the transaction has ended. For ZLockOptions::until_transaction_ends:
-  /// `[&](Handover lock) { transaction.keep(std::move(lock)); }`.
-  void keep(Handover lock) { locks_.all.push_back(std::move(lock)); }
+  /// `[&](DeferredRelease lock) { transaction.keep(std::move(lock)); }`.
+  void keep(DeferredRelease lock) { locks_.all.push_back(std::move(lock)); }
 
   /// Throws what `Tx::commit` does; the locks are free, or reserved, then too.
   void commit() {
@@ -67,7 +67,7 @@ class LockedTransaction {
 
  private:
   struct Locks {
-    std::vector<Handover> all;
+    std::vector<DeferredRelease> all;
 
     Locks() = default;
     Locks(const Locks&) = delete;
@@ -76,7 +76,7 @@ class LockedTransaction {
 
     void end(bool reserve) {
       while (!all.empty()) {
-        const Handover lock = std::move(all.back());
+        const DeferredRelease lock = std::move(all.back());
         all.pop_back();
         reserve ? lock.reserve() : lock();
       }

@@ -47,6 +47,11 @@ struct RunLockable {
   }
 };
 
+template <class MakeLock>
+concept MakesTimedLockable =
+    TimedLockable < std::remove_reference_t < std::invoke_result_t < const std::decay_t<MakeLock>
+&, const std::string& >>> ;
+
 }  // namespace detail
 
 /// with_lock(), with the lock that `make_lock(key)` returns: any TimedLockable, by value or by
@@ -60,11 +65,9 @@ struct RunLockable {
 /// throws what the lock throws, and LeaseLost as with_lock() does where the lock has a lease; the
 /// `const Lease&` that a callable asks for is an empty one where it has none.
 template <class MakeLock, class KeyFn, class F>
-requires TimedLockable < std::remove_reference_t < std::invoke_result_t <
-    const std::decay_t<MakeLock>
-&, const std::string& >>> [[nodiscard]] auto with_lockable(
-                              MakeLock&& make_lock, KeyFn&& key_fn, F&& callable,
-                              std::optional<std::chrono::milliseconds> max_wait = std::nullopt) {
+requires detail::MakesTimedLockable<MakeLock>
+[[nodiscard]] auto with_lockable(MakeLock&& make_lock, KeyFn&& key_fn, F&& callable,
+                                 std::optional<std::chrono::milliseconds> max_wait = std::nullopt) {
   return detail::locked(
       detail::RunLockable<std::decay_t<MakeLock>>{std::forward<MakeLock>(make_lock), max_wait},
       std::forward<KeyFn>(key_fn), std::forward<F>(callable));

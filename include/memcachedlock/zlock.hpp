@@ -4,6 +4,7 @@
 #include "memcachedlock/detail/export.hpp"
 
 #include <chrono>
+#include <cstddef>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -13,8 +14,11 @@
 #include <type_traits>
 #include <utility>
 
+#include "memcachedlock/any_of.hpp"
+#include "memcachedlock/deferred_release.hpp"
 #include "memcachedlock/detail/awaitable.hpp"
 #include "memcachedlock/detail/call_then.hpp"
+#include "memcachedlock/detail/conflict.hpp"
 #include "memcachedlock/error.hpp"
 #include "memcachedlock/lock.hpp"
 
@@ -24,40 +28,6 @@ namespace memcachedlock {
 enum class Transaction {
   inside,  ///< the callable itself: run again on conflict, with the lock still held
   outside  ///< a caller further out, who retries the whole on conflict
-};
-
-/// Several exceptions under one name, wherever a ConflictError is asked for. The first is what this
-/// library throws itself.
-template <class... Exceptions>
-struct AnyOf {};
-
-/// Releases a lock when it is called, or when its last copy is gone: for a commit or abort hook.
-/// Copies share the lock; what is called after the first call does nothing. Calls must not overlap.
-class Handover {
- public:
-  /// `lock` is held. One with a reserve(), as ZLock has it, can be kept reserved.
-  template <class AnyLock>
-  explicit Handover(AnyLock lock) {
-    end_ = [held = std::make_shared<AnyLock>(std::move(lock)),
-            done = std::make_shared<bool>()](bool reserve) {
-      if (std::exchange(*done, true)) return;
-      if constexpr (requires { held->reserve(); }) {
-        if (reserve) {
-          held->reserve();
-          return;
-        }
-      }
-      held->unlock();
-    };
-  }
-  /// Releases it.
-  void operator()() const { end_(false); }
-  /// For a transaction that has conflicted and will be begun anew: a ZLock is kept reserved for its
-  /// owner, any other lock released.
-  void reserve() const { end_(true); }
-
- private:
-  std::function<void(bool reserve)> end_;
 };
 
 /// The options of ZLock: those of LockOptions, with softer defaults where the store protects its
@@ -80,7 +50,7 @@ struct ZLockOptions {
   std::chrono::milliseconds reservation{1'000};
   /// With Transaction::outside: given the lock after the callable has returned, instead of its
   /// release; keep it until the transaction has ended.
-  std::function<void(Handover)> until_transaction_ends = {};
+  std::function<void(DeferredRelease)> until_transaction_ends = {};
 
   /// Those that all locks have.
   [[nodiscard]] LockOptions lock_options() const {
@@ -92,47 +62,6 @@ namespace detail {
 
 MEMCACHEDLOCK_EXPORT void check_zlock_options(const ZLockOptions& options);
 MEMCACHEDLOCK_EXPORT std::chrono::milliseconds retry_pause(int attempt);
-
-template <class Wanted>
-struct Handling {
-  static bool is() {
-    try {
-      throw;
-    } catch (const Wanted&) {
-      return true;
-    } catch (...) {
-      return false;
-    }
-  }
-  using First = Wanted;
-};
-template <class Wanted, class... Others>
-struct Handling<AnyOf<Wanted, Others...>> {
-  static bool is() { return Handling<Wanted>::is() || (Handling<Others>::is() || ...); }
-  using First = typename Handling<Wanted>::First;
-};
-
-/// Whether the exception being handled is one of these.
-template <class... Wanted>
-bool handling_any_of() {
-  return (Handling<Wanted>::is() || ...);
-}
-
-template <class Conflict>
-[[noreturn]] void throw_conflict(const std::string& what) {
-  if constexpr (std::is_constructible_v<Conflict, const std::string&>) {
-    throw Conflict(what);
-  } else if constexpr (std::is_constructible_v<Conflict, const char*>) {
-    throw Conflict(what.c_str());
-  } else if constexpr (std::is_constructible_v<Conflict, const std::string&, const std::string&>) {
-    throw Conflict(what, std::string());  // an error of libpqxx 7: and the statement
-  } else {
-    static_assert(std::is_default_constructible_v<Conflict>,
-                  "memcachedlock: Transaction::outside throws the first ConflictError itself; make "
-                  "it constructible from a std::string, or from nothing");
-    throw Conflict();
-  }
-}
 
 }  // namespace detail
 
@@ -147,11 +76,14 @@ class ZLock : public BasicLock {
 
  public:
   /// Makes no request. Throws InvalidKey, InvalidOption.
-  ZLock(const MemcachedClient& client, std::string_view key, ZLockOptions options = {})
+  [[nodiscard]] ZLock(const MemcachedClient& client, std::string_view key,
+                      ZLockOptions options = {})
       : BasicLock(client, key, options.lock_options(), LockType::zlock),
         options_(std::make_shared<const ZLockOptions>(std::move(options))) {
     detail::check_zlock_options(*options_);
   }
+  /// nullptr is no key.
+  ZLock(const MemcachedClient&, std::nullptr_t, ZLockOptions = {}) = delete;
   /// Takes over what is held; `other` is free afterwards, and can be used again.
   ZLock(ZLock&& other) noexcept : BasicLock(std::move(other)), options_(other.options_) {}
   /// Releases what is held before.
@@ -166,7 +98,7 @@ class ZLock : public BasicLock {
   void reserve() { BasicLock::reserve(options_->reservation); }
 
   /// Moves the lock into a callable that releases it, for a commit or abort hook.
-  [[nodiscard]] Handover hand_over() { return Handover(std::move(*this)); }
+  [[nodiscard]] DeferredRelease defer_release() { return DeferredRelease(std::move(*this)); }
 
   /// Runs `body(lease, last)` under the lock, which must be free before and is free afterwards;
   /// `last` tells that it will not run again. With Transaction::inside it runs again on conflict,
@@ -213,15 +145,15 @@ class ZLock : public BasicLock {
           "anew, the lock is reserved");
     }
     std::unique_lock<ZLock> held(*this, std::adopt_lock);
-    const auto hand_over_or_release = [&] {
+    const auto release_or_defer = [&] {
       if (!options_->until_transaction_ends) return;
       const auto keep = options_->until_transaction_ends;
       held.release();
-      keep(hand_over());
+      keep(defer_release());
     };
     try {
       return detail::call_then([&]() -> decltype(auto) { return body(lease(), true); },
-                               hand_over_or_release);
+                               release_or_defer);
     } catch (...) {
       if (held.owns_lock() && detail::handling_any_of<ConflictErrors...>()) {
         held.release();

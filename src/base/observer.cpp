@@ -39,6 +39,24 @@ std::string_view to_string(EventKind kind) noexcept {
   return "unknown";
 }
 
+std::string_view to_string(GiveUp reason) noexcept {
+  switch (reason) {
+    case GiveUp::none:
+      return "none";
+    case GiveUp::timed_out:
+      return "timed_out";
+    case GiveUp::cancelled:
+      return "cancelled";
+    case GiveUp::unavailable:
+      return "unavailable";
+    case GiveUp::lost:
+      return "lost";
+    case GiveUp::entered:
+      return "entered";
+  }
+  return "unknown";
+}
+
 std::string_view to_string(LockType type) noexcept {
   switch (type) {
     case LockType::lock:
@@ -75,6 +93,7 @@ void LogObserver::on_event(const Event& event) {
   if (event.duration.count() != 0) {
     line += fmt::format(" ms={:.3f}", Milliseconds(event.duration).count());
   }
+  if (event.give_up != GiveUp::none) line += fmt::format(" reason={}", to_string(event.give_up));
   if (!event.detail.empty()) line += fmt::format(" detail=\"{}\"", event.detail);
   for (char& c : line) {
     if (c == '\n' || c == '\r') c = ' ';

@@ -60,7 +60,7 @@ std::optional<Clock::time_point> Acquisition::turn(bool cancelled) {
     if (attempt(std::move(woken))) return std::nullopt;
   }
   if (is_late()) {
-    notify_end(EventKind::given_up, "timed_out");
+    notify_given_up(GiveUp::timed_out);
     return std::nullopt;
   }
   napping_ = waiter_.has_value();
@@ -90,7 +90,7 @@ bool Acquisition::attempt(LocalQueue::Woken woken) {
     // Its owner has lost it further out. A store in front of which a ZLock stands protects its
     // data.
     if (spec_->type != LockType::zlock) {
-      notify_end(EventKind::given_up, "lost");
+      notify_given_up(GiveUp::lost);
       throw;
     }
     proceed_unlocked(error.what());
@@ -141,7 +141,11 @@ bool Acquisition::settle(std::shared_ptr<Holding> holding) {
   if (!is_new) holding->withdraw();  // its owner got it in another thread meanwhile
   hold_.take(std::move(entered), owner_, how_ == Waiting::event_loop);
   acquired_ = true;
-  notify_end(is_new ? EventKind::acquired : EventKind::given_up, is_new ? "" : "entered");
+  if (is_new) {
+    notify_end(EventKind::acquired);
+  } else {
+    notify_given_up(GiveUp::entered);
+  }
   return true;
 }
 
@@ -166,7 +170,7 @@ bool Acquisition::reenter() {
   if (!inside->is_reserved()) {
     hold_.take(std::move(inside), owner_, for_loop);
     acquired_ = true;
-    if (contention_reported_) notify_end(EventKind::given_up, "entered");
+    if (contention_reported_) notify_given_up(GiveUp::entered);
     return true;
   }
   if (spec_->options.renew) Holding::prepare_renewal(*spec_);
@@ -182,7 +186,10 @@ bool Acquisition::reenter() {
 }
 
 void Acquisition::report_failure(const Error& error, bool is_setting, Clock::time_point began) {
-  notify(EventKind::unavailable, {}, error.what());
+  Event event;
+  event.kind = EventKind::unavailable;
+  event.detail = error.what();
+  notify(event);
   if (asked_ && waiter_) waiter_->fail({is_setting, error.what(), error.server()});
   // An answer that took its time says something of other keys too: not of this one alone.
   const bool took_long = Clock::now() - began >= spec_->cluster->options().operation_timeout / 2;
@@ -190,7 +197,7 @@ void Acquisition::report_failure(const Error& error, bool is_setting, Clock::tim
     spec_->server.note_failure({is_setting, error.what(), error.server()});
   }
   if (spec_->options.on_unavailable == OnUnavailable::fail) {
-    notify_end(EventKind::given_up, "unavailable");
+    notify_given_up(GiveUp::unavailable);
   }
 }
 
@@ -208,7 +215,7 @@ void Acquisition::raise_shared(const SharedFailure& failure) const {
 }
 
 void Acquisition::cancel() {
-  notify_end(EventKind::given_up, "cancelled");
+  notify_given_up(GiveUp::cancelled);
   const std::string& key = spec_->key.text();
   throw Cancelled(fmt::format("waiting for \"{}\" was cancelled", key), key, spec_->server.name());
 }
@@ -234,23 +241,28 @@ void Acquisition::abandon() noexcept {
   leave_line();
 }
 
-void Acquisition::notify(EventKind kind, std::chrono::nanoseconds duration, std::string_view detail,
-                         bool ends_contention) const {
-  Event event;
-  event.kind = kind;
-  event.duration = duration;
+void Acquisition::notify(Event event) const {
   if (hold_.holding != nullptr) event.token = hold_.holding->fencing_token();
-  event.detail = detail;
-  event.ends_contention = ends_contention;
   spec_->notify(event);
 }
 
 void Acquisition::notify_contended() {
-  if (!std::exchange(contention_reported_, true)) notify(EventKind::contended);
+  if (std::exchange(contention_reported_, true)) return;
+  Event event;
+  event.kind = EventKind::contended;
+  notify(event);
 }
 
-void Acquisition::notify_end(EventKind kind, std::string_view detail) {
-  notify(kind, Clock::now() - started_, detail, std::exchange(contention_reported_, false));
+void Acquisition::notify_end(EventKind kind, std::string_view detail, GiveUp reason) {
+  Event event;
+  event.kind = kind;
+  event.duration = Clock::now() - started_;
+  event.detail = detail;
+  event.ends_contention = std::exchange(contention_reported_, false);
+  event.give_up = reason;
+  notify(event);
 }
+
+void Acquisition::notify_given_up(GiveUp reason) { notify_end(EventKind::given_up, {}, reason); }
 
 }  // namespace memcachedlock::detail

@@ -63,10 +63,10 @@ class Acquisition {
   [[nodiscard]] bool others_wait() const;
   void join_line();
   void leave_line() noexcept;
-  void notify(EventKind kind, std::chrono::nanoseconds duration = {}, std::string_view detail = {},
-              bool ends_contention = false) const;
+  void notify(Event event) const;
   void notify_contended();
-  void notify_end(EventKind kind, std::string_view detail = {});
+  void notify_end(EventKind kind, std::string_view detail = {}, GiveUp reason = GiveUp::none);
+  void notify_given_up(GiveUp reason);
 
   const SharedSpec spec_;
   Hold& hold_;

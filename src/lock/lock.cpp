@@ -61,8 +61,8 @@ BasicLock& BasicLock::operator=(BasicLock&& other) noexcept {
   return *this;
 }
 
-void BasicLock::lock() { acquire(std::nullopt, {}); }
-void BasicLock::lock(const std::stop_token& stop) { acquire(std::nullopt, stop); }
+void BasicLock::lock() & { acquire(std::nullopt, {}); }
+void BasicLock::lock(const std::stop_token& stop) & { acquire(std::nullopt, stop); }
 bool BasicLock::try_lock() { return acquire(std::chrono::nanoseconds(0), {}); }
 
 bool BasicLock::acquire(Limit limit, const std::stop_token& stop) {
@@ -115,10 +115,10 @@ void BasicLock::unlock() noexcept {
   try {
     (void)release();
   } catch (const std::system_error& error) {
-    notify(EventKind::misused, 0, {}, error.what());
+    notify(EventKind::misused, 0, error.what());
     if (hold_.is_inherited()) hold_.clear();
   } catch (const std::exception& error) {
-    notify(EventKind::unavailable, 0, {}, error.what());
+    notify(EventKind::unavailable, 0, error.what());
   }
 }
 
@@ -136,15 +136,12 @@ FencingToken BasicLock::fencing_token() const { return lease().fencing_token(); 
 std::stop_token BasicLock::lost() const { return lease().lost(); }
 Lease BasicLock::lease() const { return hold_.unprotected > 0 ? Lease() : Lease(hold_.holding); }
 
-void BasicLock::notify(EventKind kind, int attempt, std::chrono::nanoseconds duration,
-                       std::string_view detail, bool ends_contention) const noexcept {
+void BasicLock::notify(EventKind kind, int attempt, std::string_view detail) const noexcept {
   Event event;
   event.kind = kind;
   event.attempt = attempt;
-  event.duration = duration;
-  event.token = hold_.holding != nullptr ? hold_.holding->fencing_token() : FencingToken{};
+  if (hold_.holding != nullptr) event.token = hold_.holding->fencing_token();
   event.detail = detail;
-  event.ends_contention = ends_contention;
   spec_->notify(event);
 }
 

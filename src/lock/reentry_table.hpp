@@ -36,7 +36,7 @@ class ReentryTable {
   struct NameView {
     std::string_view lock;
     std::uint64_t number;  // the owner's
-    std::string word;  // "-" unless it has a name
+    std::string word;      // "-" unless it has a name
 
     NameView(const LockSpec& spec, const OwnerId& owner)
         : lock(spec.name), number(owner.number()), word(owner.word()) {}

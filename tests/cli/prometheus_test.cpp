@@ -18,6 +18,7 @@
 
 #include "memcachedlock/memcachedlock.hpp"
 #include "support/local_server.hpp"
+#include "support/lock_once.hpp"
 #include "support/program.hpp"
 #include "support/reserved_port.hpp"
 #include "support/temporary_directory.hpp"
@@ -88,7 +89,7 @@ void make_all_events(LocalServer& server, const mcl::MemcachedClient& client) {
     EXPECT_EQ(lost.release(), mcl::Release::lost);
   }
   server.stop();
-  EXPECT_THROW(mcl::Lock(client, "a", {.scope = "s"}).lock(), mcl::Unavailable);
+  EXPECT_THROW(lock_once(mcl::Lock(client, "a", {.scope = "s"})), mcl::Unavailable);
   write();  // unlocked
   server.start();
   mcl::Lock again(client, "a", {.scope = "s", .restart_guard = mcl::RestartGuard::off});

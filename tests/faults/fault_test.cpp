@@ -12,6 +12,7 @@
 #include "memcachedlock/memcachedlock.hpp"
 #include "support/fault_proxy.hpp"
 #include "support/local_server.hpp"
+#include "support/lock_once.hpp"
 #include "support/recorder.hpp"
 #include "support/reserved_port.hpp"
 
@@ -207,7 +208,7 @@ TEST_P(Faults, AReplyThatDripsIsCutOff) {
   mcl::Lock other(shared, "other");
   other.lock();
   proxy.arm({.fault = Fault::drip_reply, .pause = 30ms});  // some seconds in all
-  EXPECT_THROW(mcl::Lock(shared, "key").lock(), mcl::Unavailable);
+  EXPECT_THROW(lock_once(mcl::Lock(shared, "key")), mcl::Unavailable);
   EXPECT_THROW((void)other.extend(), mcl::Unavailable);
   EXPECT_TRUE(other.owns_lock());
   EXPECT_EQ(other.release(), mcl::Release::unavailable);
@@ -259,7 +260,7 @@ TEST_P(Faults, TroubleEndsWithAClearErrorAndIsForgotten) {
     proxy.arm(plans[i]);
     const auto fresh = client();
     try {
-      mcl::Lock(fresh, key).lock();
+      lock_once(mcl::Lock(fresh, key));
       ADD_FAILURE() << "locked";
     } catch (const mcl::Error& error) {
       EXPECT_EQ(error.key(), key);
@@ -290,9 +291,9 @@ TEST_P(Faults, ALateReplyIsAReply) {
 // Promise: nothing is left behind once the network is good again.
 TEST_P(Faults, AnAcquireWithoutReplyIsTakenAwayAgain) {
   const auto shared = client();
-  { mcl::Lock(shared, "other").lock(); }  // so that the next request is the acquire itself
+  { lock_once(mcl::Lock(shared, "other")); }  // so that the next request is the acquire itself
   proxy.arm({.fault = Fault::hold_reply});
-  EXPECT_THROW(mcl::Lock(shared, "key", {.timeout = 1h}).lock(), mcl::Unavailable);
+  EXPECT_THROW(lock_once(mcl::Lock(shared, "key", {.timeout = 1h})), mcl::Unavailable);
   ASSERT_FALSE(server.get("memcachedlock:key").empty()) << "it had not landed";
   proxy.heal();
   EXPECT_TRUE(eventually([&] { return server.get("memcachedlock:key").empty(); }));
@@ -313,7 +314,7 @@ TEST_P(Leaks, NothingIsLeaked) {
   {
     const mcl::ClientOptions patient{.operation_timeout = 30s, .protocol = GetParam()};
     const mcl::MemcachedClient client(server.address(), patient);
-    mcl::Lock(client, "warm", {.timeout = 1h, .renew = true}).lock();  // due in 20 min
+    lock_once(mcl::Lock(client, "warm", {.timeout = 1h, .renew = true}));  // due in 20 min
   }
   const auto threads_before = threads();
   {

@@ -21,6 +21,7 @@
 #include "support/between_processes.hpp"
 #include "support/fault_proxy.hpp"
 #include "support/local_server.hpp"
+#include "support/lock_once.hpp"
 #include "support/loopback.hpp"
 #include "support/recorder.hpp"
 
@@ -128,7 +129,7 @@ TEST_F(Liveness, AnotherClientsLimitIsNotShared) {
   const auto hasty = client();
   options.operation_timeout = 60s;
   const auto patient = client();
-  std::thread first([&] { EXPECT_THROW(mcl::Lock(hasty, "key").lock(), mcl::Unavailable); });
+  std::thread first([&] { EXPECT_THROW(lock_once(mcl::Lock(hasty, "key")), mcl::Unavailable); });
   ASSERT_TRUE(eventually([&] { return recorder->count(mcl::EventKind::contended) == 1; }));
   std::thread second([&] {
     mcl::Lock lock(patient, "key");
@@ -187,7 +188,7 @@ TEST_F(Liveness, AHungServerIsNoOtherServersTrouble) {
 TEST_F(Liveness, AsyncWaitsShareWhatOneOfThemFinds) {
   options.operation_timeout = 4s;
   const auto shared = client();
-  { mcl::Lock(shared, "warm").lock(); }
+  { lock_once(mcl::Lock(shared, "warm")); }
   server.pause();
   std::deque<mcl::Lock> locks;
   std::deque<mcl::detail::AsyncAcquire> acquires;
@@ -213,7 +214,7 @@ TEST_F(Liveness, AsyncWaitsShareWhatOneOfThemFinds) {
 TEST_F(Liveness, NothingIsDoneForWhatWasNeverSent) {
   options.operation_timeout = 200ms;
   const auto shared = client();
-  { mcl::Lock(shared, "warm").lock(); }
+  { lock_once(mcl::Lock(shared, "warm")); }
   server.stop();
   for (int i = 0; i < 500; ++i) {
     EXPECT_THROW((void)mcl::Lock(shared, "k" + std::to_string(i)).try_lock(), mcl::Unavailable);
@@ -229,7 +230,7 @@ TEST_F(Liveness, WhatMayHaveLandedIsRemovedTogether) {
   options.operation_timeout = 60ms;
   FaultProxy proxy(server.port());
   const mcl::MemcachedClient through(proxy.address(), options);
-  { mcl::Lock(through, "warm").lock(); }
+  { lock_once(mcl::Lock(through, "warm")); }
   constexpr int many = 40;
   proxy.arm({.fault = Fault::hold_reply});
   int unanswered = 0;
@@ -259,7 +260,7 @@ TEST_F(Liveness, ThePoolServesInTurn) {
   options.operation_timeout = 60s;
   FaultProxy proxy(server.port());
   const mcl::MemcachedClient through(proxy.address(), options);
-  { mcl::Lock(through, "warm").lock(); }
+  { lock_once(mcl::Lock(through, "warm")); }
   proxy.arm({.fault = Fault::delay_reply, .pause = 50ms});
   std::atomic<int> next{0};
   std::atomic<int> out_of_turn{0};

@@ -15,6 +15,7 @@
 #include "memcachedlock/memcachedlock.hpp"
 #include "support/fault_proxy.hpp"
 #include "support/local_server.hpp"
+#include "support/lock_once.hpp"
 #include "support/recorder.hpp"
 #include "support/reserved_port.hpp"
 #include "support/temporary_directory.hpp"
@@ -265,7 +266,7 @@ TEST_F(Restart, WhoIsStrictGoesByTheAgeOfTheServersMemory) {
 // nothing.
 TEST_F(Restart, AnOlderServerAtTheSameAddressOpensNoGuard) {
   const LocalServer older;
-  { mcl::Lock(mcl::MemcachedClient(older.address()), "warm").lock(); }
+  { lock_once(mcl::Lock(mcl::MemcachedClient(older.address()), "warm")); }
   const int port = reserve_port();
   std::optional<FaultProxy> address(std::in_place, server.port(), port);
   const mcl::MemcachedClient known(address->address(), options);
@@ -597,7 +598,7 @@ TEST_F(Restart, AnUnansweredAcquireIsTakenAwayAgain) {
   mcl::Lock first(shared, "first");
   first.lock();  // so that the server is known, and the next request is the acquire itself
   server.pause();
-  EXPECT_THROW(mcl::Lock(shared, "key", {.timeout = 1h}).lock(), mcl::Unavailable);
+  EXPECT_THROW(lock_once(mcl::Lock(shared, "key", {.timeout = 1h})), mcl::Unavailable);
   server.resume();
   EXPECT_TRUE(eventually([&] { return mcl::Lock(client(), "key").try_lock(); }));
 }
@@ -608,7 +609,7 @@ TEST_F(Restart, ConnectionsAreNeverMoreThanAllowed) {
   options.connections = 1;
   options.operation_timeout = 1s;
   const auto shared = client();
-  { mcl::Lock(shared, "key").lock(); }
+  { lock_once(mcl::Lock(shared, "key")); }
   server.pause();
   std::atomic<int> no_connection{0};
   const auto ask_all_at_once = [&] {
@@ -616,7 +617,7 @@ TEST_F(Restart, ConnectionsAreNeverMoreThanAllowed) {
     for (int i = 0; i < 4; ++i) {
       threads.emplace_back([&, i] {
         try {
-          mcl::Lock(shared, "key" + std::to_string(i)).lock();
+          lock_once(mcl::Lock(shared, "key" + std::to_string(i)));
         } catch (const mcl::Unavailable& error) {
           const std::string what = error.what();
           if (what.find("ClientOptions::connections") != std::string::npos) ++no_connection;

@@ -7,6 +7,7 @@
 
 #include "memcachedlock/memcachedlock.hpp"
 #include "support/local_server.hpp"
+#include "support/lock_once.hpp"
 #include "support/recorder.hpp"
 
 namespace mcl = memcachedlock;
@@ -47,7 +48,7 @@ class Hostile : public testing::TestWithParam<mcl::Protocol> {
 // Every byte value, alone and within a text.
 TEST_P(Hostile, NoByteOfAKeyBecomesProtocol) {
   const auto shared = client();
-  { mcl::Lock(shared, "first").lock(); }
+  { lock_once(mcl::Lock(shared, "first")); }
   const std::string flushes = statistic("cmd_flush");
   int count = 0;
   for (int byte = 0; byte < 256; ++byte) {
@@ -234,7 +235,7 @@ TEST(Credentials, AreNeverTold) {
   EXPECT_EQ(told.find(secret), std::string::npos) << told;
 
   options.sasl_password = std::string("a\0b", 3);
-  EXPECT_THROW(mcl::MemcachedClient("127.0.0.1", options), mcl::InvalidOption);
+  EXPECT_THROW((void)mcl::MemcachedClient("127.0.0.1", options), mcl::InvalidOption);
 }
 
 }  // namespace

@@ -297,10 +297,12 @@ TEST(Decorated, AZLockUnderALostOneRuns) {
 TEST(Decorated, AZLockThatIsRunTwiceIsKeptTwice) {
   const LocalServer server;
   const mcl::MemcachedClient client(server.address());
-  std::vector<mcl::Handover> kept;
+  std::vector<mcl::DeferredRelease> kept;
   mcl::ZLockOptions options;
   options.transaction = mcl::Transaction::outside;
-  options.until_transaction_ends = [&](mcl::Handover lock) { kept.push_back(std::move(lock)); };
+  options.until_transaction_ends = [&](mcl::DeferredRelease lock) {
+    kept.push_back(std::move(lock));
+  };
   mcl::ZLock<Conflict> lock(client, "key", options);
   for (int round = 0; round < 3; ++round) {
     lock.run([](const mcl::Lease&, bool) {});

@@ -38,28 +38,28 @@ TEST(Options, OutOfRangeAreNamed) {
   const mcl::MemcachedClient client("127.0.0.1:1");
   for (const auto value : {0ms, -1ms, std::chrono::milliseconds(720h)}) {
     EXPECT_NE(message_of<mcl::InvalidOption>([&] {
-                mcl::Lock(client, "k", {.timeout = value});
+                (void)mcl::Lock(client, "k", {.timeout = value});
               }).find("timeout"),
               std::string::npos);
     EXPECT_NE(message_of<mcl::InvalidOption>([&] {
-                mcl::Lock(client, "k", {.interval = value});
+                (void)mcl::Lock(client, "k", {.interval = value});
               }).find("interval"),
               std::string::npos);
   }
-  EXPECT_NO_THROW(mcl::Lock(client, "k", {.timeout = 720h - 2s}));
+  EXPECT_NO_THROW((void)mcl::Lock(client, "k", {.timeout = 720h - 2s}));
   EXPECT_THROW((void)mcl::OwnerId::named(""), mcl::InvalidOption);
   mcl::ClientOptions options;
   options.operation_timeout = 0ms;
-  EXPECT_THROW(mcl::MemcachedClient("h", options), mcl::InvalidOption);
+  EXPECT_THROW((void)mcl::MemcachedClient("h", options), mcl::InvalidOption);
   options = {};
   options.prefix = "with space";
-  EXPECT_THROW(mcl::MemcachedClient("h", options), mcl::InvalidOption);
+  EXPECT_THROW((void)mcl::MemcachedClient("h", options), mcl::InvalidOption);
   options = {};
   options.sasl_user = "user";  // in the text protocol
-  EXPECT_THROW(mcl::MemcachedClient("h", options), mcl::InvalidOption);
+  EXPECT_THROW((void)mcl::MemcachedClient("h", options), mcl::InvalidOption);
   options = {};
   options.connections = 0;
-  EXPECT_THROW(mcl::MemcachedClient("h", options), mcl::InvalidOption);
+  EXPECT_THROW((void)mcl::MemcachedClient("h", options), mcl::InvalidOption);
 }
 
 TEST(Options, TheLongestLeaseWorks) {

@@ -14,6 +14,7 @@
 #include "support/between_processes.hpp"
 #include "support/fault_proxy.hpp"
 #include "support/local_server.hpp"
+#include "support/lock_once.hpp"
 #include "support/recorder.hpp"
 
 namespace mcl = memcachedlock;
@@ -129,7 +130,7 @@ TEST_P(Queue, KeysDoNotWaitForEachOther) {
   const auto shared = client();
   mcl::Lock holder(shared, "key");
   holder.lock();
-  std::jthread waiter([&] { mcl::Lock(shared, "key", {.interval = 1h}).lock(); });
+  std::jthread waiter([&] { lock_once(mcl::Lock(shared, "key", {.interval = 1h})); });
   ASSERT_TRUE(wait_for_contended(1));
   EXPECT_TRUE(mcl::Lock(shared, "other").try_lock());
   holder.unlock();
@@ -486,7 +487,7 @@ TEST_P(Queue, OneWhoGivesUpLeavesTheRecordsQueue) {
       stop.request_stop();
     });
     try {
-      mcl::Lock(shared, "key", fair).lock(stop.get_token());
+      lock_once(mcl::Lock(shared, "key", fair), stop.get_token());
       return false;
     } catch (const mcl::Cancelled&) {
     }
@@ -508,7 +509,7 @@ TEST_P(Queue, APlaceInTheRecordIsOfTheProcess) {
     std::stop_source stop;
     std::jthread first([&] {
       try {
-        mcl::Lock(shared, "key", fair).lock(stop.get_token());
+        lock_once(mcl::Lock(shared, "key", fair), stop.get_token());
       } catch (const mcl::Cancelled&) {
       }
     });

@@ -5,6 +5,7 @@
 
 #include "memcachedlock/memcachedlock.hpp"
 #include "support/local_server.hpp"
+#include "support/lock_once.hpp"
 #include "support/recorder.hpp"
 
 namespace mcl = memcachedlock;
@@ -121,7 +122,7 @@ TEST_F(Reentry, ALostLeaseIsReportedAtEachDepth) {
   inner.lock();
   server.ask("flush_all");
   EXPECT_FALSE(outer.extend());
-  EXPECT_THROW(mcl::RLock(*client, "key", options).lock(), mcl::LeaseLost);
+  EXPECT_THROW(lock_once(mcl::RLock(*client, "key", options)), mcl::LeaseLost);
   EXPECT_EQ(inner.release(), mcl::Release::lost);
   EXPECT_EQ(outer.release(), mcl::Release::lost);
   outer.lock();

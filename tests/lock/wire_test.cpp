@@ -8,6 +8,7 @@
 #include "memcachedlock/memcachedlock.hpp"
 #include "support/fault_proxy.hpp"
 #include "support/local_server.hpp"
+#include "support/lock_once.hpp"
 
 namespace mcl = memcachedlock;
 using namespace std::chrono_literals;
@@ -41,7 +42,7 @@ class Wire : public testing::Test {
 };
 
 TEST_F(Wire, AnAcquireAnExtensionAndARelease) {
-  { mcl::Lock(client, "warm").lock(); }
+  { lock_once(mcl::Lock(client, "warm")); }
   mcl::Lock lock(client, "key");
   EXPECT_EQ(sent_by([&] { lock.lock(); }),
             "add memcachedlock:key 0 TTL SIZE noreply\n"
@@ -61,7 +62,7 @@ TEST_F(Wire, AnAcquireInVainAndItsLooks) {
   const mcl::MemcachedClient other(server.address());
   mcl::Lock holder(other, "key");
   holder.lock();
-  { mcl::Lock(client, "warm").lock(); }
+  { lock_once(mcl::Lock(client, "warm")); }
   mcl::Lock lock(client, "key");
   const auto wait = [&] { EXPECT_FALSE(lock.try_lock_for(20ms)); };
   // Each look costs one `gets`; a slow machine has no time for any.
@@ -73,7 +74,7 @@ TEST_F(Wire, AnAcquireInVainAndItsLooks) {
 }
 
 TEST_F(Wire, ANamedOwner) {
-  { mcl::Lock(client, "warm").lock(); }
+  { lock_once(mcl::Lock(client, "warm")); }
   const mcl::OwnerId owner = mcl::OwnerId::named("owner");
   mcl::RLock lock(client, "key", {.owner = owner});
   // The token of a named owner is written, as others will join it.
@@ -92,7 +93,7 @@ TEST_F(Wire, ANamedOwner) {
 
 TEST_F(Wire, AReservation) {
   struct Conflict {};
-  { mcl::Lock(client, "warm").lock(); }
+  { lock_once(mcl::Lock(client, "warm")); }
   const auto owner = mcl::OwnerId::unique();
   mcl::ZLock<Conflict> lock(client, "key",
                             {.owner = owner, .transaction = mcl::Transaction::outside});

@@ -6,6 +6,7 @@
 
 #include "memcachedlock/memcachedlock.hpp"
 #include "support/local_server.hpp"
+#include "support/lock_once.hpp"
 #include "support/recorder.hpp"
 
 namespace mcl = memcachedlock;
@@ -78,7 +79,7 @@ TEST_F(Outside, AReservationThatIsNotUsedRunsOut) {
   const auto write = mcl::with_zlock<Conflict>(
       *client, key, [] { throw Conflict("store"); }, options);
   EXPECT_THROW(write(), Conflict);
-  mcl::Lock(*client, "key").lock();
+  lock_once(mcl::Lock(*client, "key"));
   EXPECT_EQ(recorder->count(mcl::EventKind::lost), 0);
 }
 
@@ -95,8 +96,8 @@ TEST_F(Outside, ANamedOwnersReservationIsFoundByAnotherProcess) {
 }
 
 TEST_F(Outside, TheLockIsHeldUntilTheTransactionEnds) {
-  std::vector<mcl::Handover> hooks;
-  options.until_transaction_ends = [&](const mcl::Handover& release) {
+  std::vector<mcl::DeferredRelease> hooks;
+  options.until_transaction_ends = [&](const mcl::DeferredRelease& release) {
     hooks = {release, release};  // commit and abort
   };
   const auto write = mcl::with_zlock<Conflict>(
@@ -115,7 +116,7 @@ TEST_F(Outside, TheLockIsHeldUntilTheTransactionEnds) {
 TEST_F(Outside, ADroppedHandoverReleases) {
   mcl::ZLock<Conflict> lock(*client, "key", options);
   lock.lock();
-  { const mcl::Handover handover = lock.hand_over(); }
+  { const mcl::DeferredRelease handover = lock.defer_release(); }
   EXPECT_TRUE(mcl::Lock(*client, "key").try_lock());
 }
 
@@ -135,7 +136,7 @@ TEST_F(Outside, RunsUnlockedWhenMemcachedIsGone) {
 TEST_F(Outside, AVoidOrReferenceResultIsHandedOverToo) {
   int value = 0;
   int handed_over = 0;
-  options.until_transaction_ends = [&](const mcl::Handover&) { ++handed_over; };
+  options.until_transaction_ends = [&](const mcl::DeferredRelease&) { ++handed_over; };
   const auto none = mcl::with_zlock<Conflict>(
       *client, key, [&] { ++value; }, options);
   none();
@@ -227,10 +228,10 @@ TEST_F(Outside, TheNextAttemptRunsThoughMemcachedHasGone) {
 TEST_F(Outside, BadOptionsAreNamed) {
   mcl::ZLockOptions none = options;
   none.max_attempts = 0;
-  EXPECT_THROW(mcl::ZLock<Conflict>(*client, "key", none), mcl::InvalidOption);
+  EXPECT_THROW((void)mcl::ZLock<Conflict>(*client, "key", none), mcl::InvalidOption);
   none = options;
   none.reservation = 0ms;
-  EXPECT_THROW(mcl::ZLock<Conflict>(*client, "key", none), mcl::InvalidOption);
+  EXPECT_THROW((void)mcl::ZLock<Conflict>(*client, "key", none), mcl::InvalidOption);
 }
 
 }  // namespace

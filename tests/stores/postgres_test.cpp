@@ -194,7 +194,7 @@ TEST_F(Postgres, ATransactionKeepsItsLocksUntilItHasEnded) {
     mcl::PostgresTransaction transaction(connection);
     mcl::ZLock<mcl::PostgresConflict> lock(*client, "counter");
     lock.lock();
-    transaction.keep(lock.hand_over());
+    transaction.keep(lock.defer_release());
     write(*transaction, read(*transaction) + 1);
     EXPECT_FALSE(is_free("counter"));
     commits ? transaction.commit() : transaction.abort();
@@ -204,7 +204,7 @@ TEST_F(Postgres, ATransactionKeepsItsLocksUntilItHasEnded) {
     mcl::PostgresTransaction transaction(connection);
     mcl::Lock lock(*client, "counter");
     lock.lock();
-    transaction.keep(mcl::Handover(std::move(lock)));
+    transaction.keep(mcl::DeferredRelease(std::move(lock)));
     write(*transaction, 77);
   }
   EXPECT_TRUE(is_free("counter"));
@@ -217,7 +217,7 @@ TEST_F(Postgres, ACommitThatConflictsKeepsTheLockReservedForItsOwner) {
     mcl::PostgresTransaction transaction(connection);
     mcl::ZLock<mcl::PostgresConflict> lock(*client, "counter", {.reservation = 20s});
     lock.lock();
-    transaction.keep(lock.hand_over());
+    transaction.keep(lock.defer_release());
     write(*transaction, read(*transaction, 2) + 1, 1);
     pqxx::connection other(database->address());
     pqxx::transaction<pqxx::serializable> faster(other);
@@ -233,7 +233,7 @@ TEST_F(Postgres, ACommitThatConflictsKeepsTheLockReservedForItsOwner) {
 TEST_F(Postgres, AHookThatIsCalledTwiceReleasesOnce) {
   mcl::ZLock<mcl::PostgresConflict> lock(*client, "counter");
   lock.lock();
-  const auto hook = lock.hand_over();
+  const auto hook = lock.defer_release();
   hook();
   mcl::Lock next(*client, "counter");
   ASSERT_TRUE(next.try_lock());
@@ -261,7 +261,7 @@ TEST_F(Postgres, TheOuterLoopFindsItsReservation) {
         mcl::ZLockOptions options;
         options.transaction = mcl::Transaction::outside;
         options.reservation = 20s;
-        options.until_transaction_ends = [&](mcl::Handover lock) {
+        options.until_transaction_ends = [&](mcl::DeferredRelease lock) {
           transaction.keep(std::move(lock));
         };
         return mcl::with_zlock<mcl::PostgresConflict>(

@@ -139,7 +139,7 @@ TEST_F(Sqlite, ATransactionKeepsItsLocksUntilItHasEnded) {
     mcl::LockedSqliteTransaction transaction(database.get());
     mcl::ZLock<mcl::SqliteConflict> lock(*client, "counter");
     lock.lock();
-    transaction.keep(lock.hand_over());
+    transaction.keep(lock.defer_release());
     database.write(database.value() + 1);
     EXPECT_FALSE(is_free());
     commits ? transaction.commit() : transaction.abort();
@@ -180,7 +180,7 @@ TEST_F(Sqlite, TheOuterLoopFindsItsReservation) {
         mcl::ZLockOptions options;
         options.transaction = mcl::Transaction::outside;
         options.reservation = 20s;
-        options.until_transaction_ends = [&](mcl::Handover lock) {
+        options.until_transaction_ends = [&](mcl::DeferredRelease lock) {
           transaction.keep(std::move(lock));
         };
         mcl::with_zlock<mcl::SqliteConflict>(

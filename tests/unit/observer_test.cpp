@@ -13,4 +13,10 @@ TEST(Observer, EveryKindHasAName) {
   }
 }
 
+TEST(Observer, EveryReasonHasAName) {
+  for (int reason = 0; reason <= static_cast<int>(mcl::GiveUp::entered); ++reason) {
+    EXPECT_NE(mcl::to_string(static_cast<mcl::GiveUp>(reason)), "unknown");
+  }
+}
+
 }  // namespace

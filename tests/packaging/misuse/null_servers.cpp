@@ -1,0 +1,2 @@
+#include <memcachedlock/client.hpp>
+memcachedlock::MemcachedClient client(nullptr);
