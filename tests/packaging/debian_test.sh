@@ -9,7 +9,7 @@ trap 'rm -rf "$work"' EXIT
 
 cmake -S "$source" -B "$work/build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=ON \
   -DCMAKE_INSTALL_PREFIX=/usr -DCMAKE_CXX_FLAGS="-g0 -fstack-protector-strong" \
-  -DMEMCACHEDLOCK_BUILD_TESTS=OFF -DMEMCACHEDLOCK_BUILD_EXAMPLES=OFF >/dev/null
+  -DCMAKE_UNITY_BUILD=ON -DMEMCACHEDLOCK_BUILD_TESTS=OFF -DMEMCACHEDLOCK_BUILD_EXAMPLES=OFF >/dev/null
 cmake --build "$work/build" >/dev/null
 (cd "$work/build" && cpack -B "$work/packages" >/dev/null)
 packages=("$work"/packages/*.deb)
