@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <exception>
 #include <system_error>
 #include <utility>
 
@@ -55,49 +56,59 @@ milliseconds Holding::remaining() const {
   return std::max(std::chrono::floor<milliseconds>(left), milliseconds(0));
 }
 
-Record Holding::anew(bool reserved, milliseconds lease) const {
+void Holding::prepare(Rewriting& one) const {
   const bool alone = record_.holders.size() == 1;
-  Record next = record_;
-  next.reserved = reserved && alone;
-  next.lease = alone ? lease : std::max(next.lease, lease);
+  Record& next = one.next;
+  next = record_;
+  next.reserved = one.reserved && alone;
+  next.lease = alone ? one.lease : std::max(next.lease, one.lease);
   next.fence = fence_;
   next.stamp = next_stamp();
   next.stamp_times();
-  return next;
 }
 
-std::optional<Holding::Write> Holding::accept(const Record& next, Clock::time_point started,
-                                              milliseconds lease, const std::optional<Item>& item) {
-  const auto found = record_in(item);
-  if (!found || !found->holds(token_)) return Write::lost;
-  cas_ = item->cas;
-  record_ = *found;
-  // Somebody else's, or of an earlier try of ours.
-  if (found->stamp != next.stamp) return std::nullopt;
-  if (Clock::now() >= started + lease) return Write::lost;
-  deadline_.store(started + lease);
-  return Write::done;
-}
-
-Term Holding::term(const Record& next, milliseconds lease) const {
-  return lease_term(token_, next, spec_->options, lease);
-}
-
-/// Our record anew, with a full lifetime. Reads what is there when others have written too.
-Holding::Write Holding::write(bool reserved, milliseconds lease) {
-  Server& server = spec_->server;
-  for (int tries = 0; tries < max_tries; ++tries) {
-    const auto started = Clock::now();
-    Record next = anew(reserved, lease);
-    bool stored = false;
-    const Snapshot view = server.cas_and_read(spec_->key, next, term(next, lease), cas_, stored);
-    // Before it counts, as for an acquire: who waits after a restart must know of it.
-    if (lease > lease_.load()) {
-      (void)server.admit(spec_->key, view, lease, RestartGuard::off);
-    }
-    if (const auto outcome = accept(next, started, lease, view.lock)) return *outcome;
+/// No outcome where others have written too, so that it is to be tried again.
+void Holding::accept(Rewriting& one, Clock::time_point started, const std::optional<Item>& item) {
+  auto found = record_in(item);
+  if (!found || !found->holds(token_)) {
+    one.outcome = Write::lost;
+    return;
   }
-  return Write::lost;
+  cas_ = item->cas;
+  record_ = *std::move(found);
+  // Somebody else's, or of an earlier try of ours.
+  if (record_.stamp != one.next.stamp) return;
+  const auto end = started + one.lease;
+  one.outcome = Clock::now() < end ? Write::done : Write::lost;
+  if (one.outcome == Write::done) deadline_.store(end);
+}
+
+void Holding::rewrite(std::vector<Rewriting*> open, milliseconds limit) {
+  for (int tries = 0; tries < max_tries && !open.empty(); ++tries) {
+    const auto started = Clock::now();
+    std::vector<Server::Rewrite> requests;
+    requests.reserve(open.size());
+    for (Rewriting* one : open) {
+      const Holding& holding = *one->holding;
+      const LockSpec& spec = *holding.spec_;
+      holding.prepare(*one);
+      requests.push_back({&spec.key, &one->next,
+                          lease_term(holding.token_, one->next, spec.options, one->lease),
+                          holding.cas_});
+    }
+    const auto items = open.front()->holding->spec_->server.cas_and_read_all(requests, limit);
+    for (std::size_t at = 0; at < open.size(); ++at) {
+      open[at]->holding->accept(*open[at], started, items[at]);
+    }
+    std::erase_if(open, [](const Rewriting* one) { return one->outcome.has_value(); });
+  }
+  for (Rewriting* one : open) one->outcome = Write::lost;
+}
+
+Holding::Write Holding::rewrite(bool reserved, milliseconds lease) {
+  Rewriting one{.holding = this, .reserved = reserved, .lease = lease};
+  rewrite(std::vector{&one}, Server::longest);
+  return *one.outcome;
 }
 
 /// From held to lost. False when it was not held any more.
@@ -111,7 +122,12 @@ bool Holding::extend(milliseconds lease) {
   {
     const MutexLock lock(mutex_);
     lease = std::max(lease, lease_.load());
-    extended = owns() && write(false, lease) == Write::done;
+    // Who waits after a restart must know of a longer lease before it counts, as of an acquire's.
+    if (owns() && lease > lease_.load()) {
+      Server& server = spec_->server;
+      (void)server.admit(spec_->key, server.read(spec_->key), lease, RestartGuard::off);
+    }
+    extended = owns() && rewrite(false, lease) == Write::done;
     if (!extended) lose();
     extended = extended && state_.load() == State::held;  // the watch may have given it up
     if (extended) lease_.store(lease);
@@ -257,7 +273,7 @@ void Holding::reserve(milliseconds time, std::function<void()> on_lapse) {
     const MutexLock lock(mutex_);
     bool kept = false;
     try {
-      kept = owns() && write(true, time) == Write::done;
+      kept = owns() && rewrite(true, time) == Write::done;
     } catch (const Error&) {  // unknown: not to be counted on
     }
     State held = State::held;
@@ -284,7 +300,8 @@ bool Holding::resume() {
   {
     const MutexLock lock(mutex_);
     if (!is_reserved() || generation_ != process_generation()) return false;
-    const bool mine = Clock::now() < deadline_.load() && write(false, lease_.load()) == Write::done;
+    const bool mine =
+        Clock::now() < deadline_.load() && rewrite(false, lease_.load()) == Write::done;
     state_.store(mine ? State::held : State::over);
     if (!mine) return false;
   }
@@ -421,56 +438,33 @@ std::vector<std::optional<TimerThread::Times>> Holding::on_time_together(
   std::vector<std::optional<TimerThread::Times>> again(batch.size());
   std::vector<Renewal> renewals;
   const auto started = Clock::now();
-  for (std::size_t place = 0; place < batch.size(); ++place) {
-    again[place] = static_cast<Holding&>(*batch[place]).begin_renewal(started, place, renewals);
+  for (std::size_t index = 0; index < batch.size(); ++index) {
+    again[index] = static_cast<Holding&>(*batch[index]).begin_renewal(started, index, renewals);
   }
-  std::vector<Renewal*> open;
+  std::vector<Rewriting*> open;
   for (Renewal& renewal : renewals) {
-    const auto left = renewal.holding->watch_until() - started;
+    const auto left = renewal.rewriting.holding->watch_until() - started;
     limit = std::min(limit, std::chrono::ceil<milliseconds>(left));
-    open.push_back(&renewal);
+    open.push_back(&renewal.rewriting);
   }
-  // Again for those that others have written to, and those whose CAS ids are from a connection that
-  // is closed.
-  for (int tries = 0; tries < max_tries && !open.empty(); ++tries) renew(open, limit);
-  for (Renewal* renewal : open) renewal->holding->lose();
-  for (Renewal& renewal : renewals) renewal.holding->end_renewal(renewal, started);
-  // When all are unlocked: who is told may release one of them.
-  for (const Renewal& renewal : renewals) again[renewal.place] = renewal.holding->tell(renewal);
+  std::string trouble;
+  try {
+    rewrite(std::move(open), limit);
+  } catch (const std::exception& error) {  // also for want of memory: all are locked
+    trouble = error.what();
+  }
+  for (Renewal& renewal : renewals) {
+    if (!renewal.rewriting.outcome) renewal.trouble = trouble;
+    renewal.rewriting.holding->end_renewal(renewal, started);
+  }
+  // When all are unlocked: an observer may release one of them.
+  for (const Renewal& renewal : renewals) {
+    again[renewal.index] = renewal.rewriting.holding->report(renewal);
+  }
   return again;
 }
 
-/// One round trip for all of them; takes those out that need no other.
-void Holding::renew(std::vector<Renewal*>& open, milliseconds limit) {
-  const auto started = Clock::now();
-  std::vector<std::optional<Item>> items;
-  try {
-    std::vector<Server::Rewrite> requests;
-    for (Renewal* renewal : open) {
-      renewal->next = renewal->holding->anew(false, renewal->holding->lease_.load());
-      requests.push_back(renewal->holding->request(renewal->next));
-    }
-    items = spec_->server.cas_and_read_all(requests, limit);
-  } catch (const Error& error) {
-    for (Renewal* renewal : open) renewal->trouble = error.what();
-    open.clear();
-    return;
-  }
-  std::vector<Renewal*> still_open;
-  for (std::size_t at = 0; at < open.size(); ++at) {
-    Holding& holding = *open[at]->holding;
-    const auto outcome = holding.accept(open[at]->next, started, holding.lease_.load(), items[at]);
-    if (!outcome) still_open.push_back(open[at]);
-    if (outcome == Write::lost) holding.lose();
-  }
-  open.swap(still_open);
-}
-
-Server::Rewrite Holding::request(Record& next) const {
-  return {&spec_->key, &next, term(next, lease_.load()), cas_};
-}
-
-std::optional<TimerThread::Times> Holding::begin_renewal(Clock::time_point now, std::size_t place,
+std::optional<TimerThread::Times> Holding::begin_renewal(Clock::time_point now, std::size_t index,
                                                          std::vector<Renewal>& renewals) {
   if (generation_ != process_generation()) return std::nullopt;
   if (is_reserved()) return lapse();
@@ -483,7 +477,10 @@ std::optional<TimerThread::Times> Holding::begin_renewal(Clock::time_point now, 
   if (state_.load() == State::held && renewing_.load()) {
     const auto rest = spec_->server.resting_until();
     if (now >= next_renewal_ && now >= rest) {
-      renewals.push_back({.place = place, .holding = this, .next = {}, .trouble = {}, .again = {}});
+      renewals.push_back({.index = index,
+                          .rewriting = {.holding = this, .lease = lease_.load()},
+                          .trouble = {},
+                          .again = {}});
       return std::nullopt;
     }
     if (now >= next_renewal_) next_renewal_ = rest;
@@ -496,6 +493,7 @@ std::optional<TimerThread::Times> Holding::begin_renewal(Clock::time_point now, 
 
 void Holding::end_renewal(Renewal& renewal, Clock::time_point started) {
   const milliseconds lease = lease_.load();
+  if (renewal.rewriting.outcome == Write::lost) lose();
   if (renewal.trouble.empty()) {
     next_renewal_ = started + lease / 3;
   } else {
@@ -507,7 +505,7 @@ void Holding::end_renewal(Renewal& renewal, Clock::time_point started) {
   mutex_.unlock();
 }
 
-std::optional<TimerThread::Times> Holding::tell(const Renewal& renewal) {
+std::optional<TimerThread::Times> Holding::report(const Renewal& renewal) {
   if (!renewal.trouble.empty()) notify(EventKind::unavailable, {}, renewal.trouble);
   if (state_.load() == State::lost) {
     announce_loss();

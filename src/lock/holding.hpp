@@ -85,34 +85,41 @@ class Holding final : public TimerThread::Task, public std::enable_shared_from_t
     Holding& holding_;
   };
 
-  Write write(bool reserved, std::chrono::milliseconds lease) MCL_REQUIRES(mutex_);
-  [[nodiscard]] Term term(const Record& next, std::chrono::milliseconds lease) const;
-  /// Our record, to be written with a lease that begins now.
-  [[nodiscard]] Record anew(bool reserved, std::chrono::milliseconds lease) const
-      MCL_REQUIRES(mutex_);
-  /// What became of `next`; nothing where others have written too, so that it is to be tried again.
-  std::optional<Write> accept(const Record& next, Clock::time_point started,
-                              std::chrono::milliseconds lease, const std::optional<Item>& item)
+  /// Our record, to be written again with a lease that begins now; its holding's mutex is locked.
+  struct Rewriting {
+    Holding* holding = nullptr;
+    bool reserved = false;
+    std::chrono::milliseconds lease{0};
+    Record next{};  // as it was last sent
+    std::optional<Write> outcome = {};
+  };
+  /// All that extends, reserves, resumes and renews: one round trip for all of them, which are at
+  /// one server, and another for those that others have written to meanwhile, or whose CAS ids are
+  /// from a connection that is closed. Throws Unavailable, ServerError; what became of those that
+  /// have no outcome then is not known.
+  static void rewrite(std::vector<Rewriting*> open,
+                      std::chrono::milliseconds limit) MCL_NO_ANALYSIS;
+  /// rewrite() of this one alone.
+  Write rewrite(bool reserved, std::chrono::milliseconds lease) MCL_REQUIRES(mutex_);
+  void prepare(Rewriting& one) const MCL_REQUIRES(mutex_);
+  void accept(Rewriting& one, Clock::time_point started, const std::optional<Item>& item)
       MCL_REQUIRES(mutex_);
 
-  /// A renewal under way; its holding's mutex is locked.
+  /// A renewal under way.
   struct Renewal {
-    std::size_t place = 0;  // in the batch
-    Holding* holding = nullptr;
-    Record next;
+    std::size_t index = 0;  // in the batch
+    Rewriting rewriting;
     std::string trouble;  // why it is not known what became of it
     TimerThread::Times again{};
   };
-  [[nodiscard]] Server::Rewrite request(Record& next) const MCL_REQUIRES(mutex_);
   /// Locks the mutex, and leaves it locked where a renewal is due, which is appended. Else when to
   /// be called again.
-  std::optional<TimerThread::Times> begin_renewal(Clock::time_point now, std::size_t place,
+  std::optional<TimerThread::Times> begin_renewal(Clock::time_point now, std::size_t index,
                                                   std::vector<Renewal>& renewals) MCL_NO_ANALYSIS;
-  void renew(std::vector<Renewal*>& open, std::chrono::milliseconds limit) MCL_NO_ANALYSIS;
   /// Unlocks it.
   void end_renewal(Renewal& renewal, Clock::time_point started) MCL_NO_ANALYSIS;
-  /// Tells of it. When to be called again.
-  std::optional<TimerThread::Times> tell(const Renewal& renewal);
+  /// Notifies the observer of it. When to be called again.
+  std::optional<TimerThread::Times> report(const Renewal& renewal);
   /// What became of the next thread of this process that waits for the lock.
   struct Passed {
     bool on = false;           ///< it is the holder now

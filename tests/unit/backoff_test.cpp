@@ -11,7 +11,12 @@ namespace {
 using namespace std::chrono_literals;
 
 Contention polled(const char* holder = "holder", std::chrono::microseconds hold = 1ms) {
-  return {.holder = holder, .hold = {hold, {}}, .round_trip = 100us, .lease = 30s};
+  Contention contention;
+  contention.holder = holder;
+  contention.hold = {hold, {}};
+  contention.round_trip = 100us;
+  contention.lease = 30s;
+  return contention;
 }
 Contention queued(std::size_t position, const char* holder = "holder") {
   Contention contention = polled(holder, 10ms);
