@@ -25,8 +25,9 @@ class MEMCACHEDLOCK_EXPORT Error : public std::runtime_error {
   std::string server_;
 };
 
-/// The server did not answer in time, cannot be reached, or closed the connection. Trying again
-/// later may help. OnUnavailable::proceed runs unlocked instead.
+/// The server did not answer in time, cannot be reached, or closed the connection; or no connection
+/// of the client's pool became free in time, or no thread could be made. Trying again later may
+/// help. OnUnavailable::proceed runs unlocked instead.
 class MEMCACHEDLOCK_EXPORT Unavailable : public Error {
  public:
   using Error::Error;
@@ -34,8 +35,8 @@ class MEMCACHEDLOCK_EXPORT Unavailable : public Error {
 };
 
 /// Something answered, but not as a lock needs it: it is not memcached, refuses the login, has no
-/// memory left, runs without compare-and-swap (-C), or holds something else at the key. Somebody
-/// has to change a setting. OnUnavailable::proceed runs unlocked here too.
+/// memory left, runs without compare-and-swap (-C), or holds something else at the key. A setting
+/// has to be changed. OnUnavailable::proceed runs unlocked here too.
 class MEMCACHEDLOCK_EXPORT ServerError : public Error {
  public:
   using Error::Error;
@@ -50,14 +51,15 @@ class MEMCACHEDLOCK_EXPORT LeaseLost : public Error {
   ~LeaseLost() override;
 };
 
-/// A key function returned an empty key.
+/// A key is empty, or break_lock() was given an item with another prefix than the client's.
 class MEMCACHEDLOCK_EXPORT InvalidKey : public Error {
  public:
   using Error::Error;
   ~InvalidKey() override;
 };
 
-/// The list of servers has an entry that is not an address; the message names the entry.
+/// The list of servers has an entry that is not an address, and the message names the entry; or a
+/// server that was asked for is not one of the client's.
 class MEMCACHEDLOCK_EXPORT InvalidServers : public Error {
  public:
   using Error::Error;
@@ -71,14 +73,14 @@ class MEMCACHEDLOCK_EXPORT InvalidOption : public Error {
   ~InvalidOption() override;
 };
 
-/// The lock was not had within the time that with_lockable() was given.
+/// The lock was not acquired within the time that with_lockable() was given.
 class MEMCACHEDLOCK_EXPORT TimedOut : public Error {
  public:
   using Error::Error;
   ~TimedOut() override;
 };
 
-/// The std::stop_token given to lock() was stopped before the lock was had.
+/// Stop was requested before lock() had acquired the lock.
 class MEMCACHEDLOCK_EXPORT Cancelled : public Error {
  public:
   using Error::Error;

@@ -26,8 +26,8 @@ struct Participant {
   friend bool operator==(const Participant&, const Participant&) = default;
 };
 
-/// What a lock's record said at one moment. Times are of the wall clock of the holder's host,
-/// compared with ours, so they are as good as the two agree.
+/// What a lock's record said at one moment. Times compare the wall clock of the holder's host with
+/// the local one, so they are as exact as the two clocks agree.
 struct LockStatus {
   /// Key as given to inspect(); in a list as on the server: "key" or "scope^key", where either may
   /// be the SHA-256 of what was too long or not printable.
@@ -36,28 +36,29 @@ struct LockStatus {
   std::string server;  ///< its address
   /// Kept for its owner between two attempts of a ZLock.
   bool reserved = false;
-  /// The name, where OwnerId::named() owns it; else empty.
+  /// The owner's name, if it was made by OwnerId::named(); else empty.
   std::string owner;
-  /// One, but for a named owner: then one for each hold.
+  /// One; with a named owner, one for each lock object inside.
   std::vector<Participant> holders;
-  /// The queue (see LockOptions::fair), first come first. Others that wait are not known.
+  /// The queue (see LockOptions::fair), first come first. Waiters that poll, and threads behind the
+  /// first of their process, do not appear.
   std::vector<Participant> waiters;
   /// How long a lease is.
   std::chrono::milliseconds timeout{0};
-  /// Of the lease; 0 when it has run out. Nothing where it was handed to a waiter that has not
-  /// taken it up yet.
+  /// Until the lease ends; 0 if it has run out. Nothing if the lock was granted to a waiter that
+  /// has not noticed yet.
   std::optional<std::chrono::milliseconds> lease_left;
-  /// Since it was acquired; nothing as above.
+  /// Since it was acquired; nothing if `lease_left` is nothing.
   std::optional<std::chrono::milliseconds> held_for;
-  /// How long holders have lately kept it; 0 where nobody knows.
+  /// How long holders have lately kept it; 0 if that is not known.
   std::chrono::microseconds usual_hold{0};
-  /// {0, 0} where the record does not tell, as others have entered the queue since. One that left
-  /// the queue again may make it appear higher than the holder's own.
+  /// {0, 0} if others have entered the queue since the lock was acquired: the record does not say
+  /// it then. If a waiter has entered and left again, it may be higher than the holder's own.
   FencingToken token;
 };
 
 /// The lock's holder and queue; nothing when it is free. Thread safe; one `gets` of two keys.
-/// Throws InvalidKey, Unavailable, and ServerError where something else uses the name.
+/// Throws InvalidKey, Unavailable, and ServerError if the item is not a lock.
 [[nodiscard]] MEMCACHEDLOCK_EXPORT std::optional<LockStatus> inspect(const MemcachedClient& client,
                                                                      std::string_view key,
                                                                      std::string_view scope = {});
@@ -65,9 +66,8 @@ struct LockStatus {
 /// All locks with the client's prefix on one of its servers, sorted by key. Lists the keys of the
 /// server over a connection of its own in the text protocol (`lru_crawler metadump`,
 /// memcached 1.4.31 or later; before 1.6.10 a lock may be missed that is written meanwhile), then
-/// one `gets` for 31 of them. The list of keys takes at most `limit`: then Unavailable is thrown,
-/// as is known of no lock whether it was the last. Throws Unavailable, and ServerError where the
-/// server does not list its keys: one that asks for a login does not.
+/// one `gets` for 31 of them. Throws Unavailable, also if the list of keys takes longer than
+/// `limit`, and ServerError if the server does not list its keys, as one that asks for a login.
 [[nodiscard]] MEMCACHEDLOCK_EXPORT std::vector<LockStatus> list_locks(
     const MemcachedClient& client, const ServerAddress& server,
     std::chrono::milliseconds limit = std::chrono::minutes(1));
@@ -75,13 +75,14 @@ struct LockStatus {
 /// How an attempt to free somebody else's lock ended.
 enum class Broken {
   freed,   ///< it is free, or granted to the first in its queue
-  changed  ///< that holder had left it before; whoever holds it now was left alone
+  changed  ///< that holder had left it before; a later holder was left alone
 };
 
-/// Frees a lock whose holder is known to be gone or stuck. Compare-and-delete of just the holders
-/// in `status`: one that renewed its lease meanwhile is still the same. A holder that is alive goes
-/// on working until its next renewal finds the lease lost; only a fencing token keeps it from
-/// writing. Commands: a `gets`, and a `cas` for each hold. Throws Unavailable, ServerError.
+/// Frees a lock whose holder is known to be gone or stuck. It removes the holders in `status` and
+/// no others, also if they have renewed their lease meanwhile. A holder that is alive goes on
+/// working until its next renewal finds the lease lost; only a fencing token keeps it from writing.
+/// Commands: a `gets` and a `cas` for each holder. Throws InvalidKey if the item has another prefix
+/// than the client's, Unavailable, ServerError.
 MEMCACHEDLOCK_EXPORT Broken break_lock(const MemcachedClient& client, const LockStatus& status);
 
 }  // namespace memcachedlock

@@ -20,21 +20,21 @@ class Holding;
 /// no time left and is never lost.
 class MEMCACHEDLOCK_EXPORT Lease {
  public:
-  /// Of nothing.
+  /// A lease of no lock: no token, no time left, never lost.
   Lease() noexcept;
   ~Lease();
-  /// Of the same holding.
+  /// Refers to the same holding.
   Lease(const Lease&) noexcept;
-  /// Of the same holding as the other.
+  /// Refers to the holding of the other.
   Lease& operator=(const Lease&) noexcept;
 
   /// Held, and by the local steady clock not run out.
   [[nodiscard]] bool owns_lock() const;
   /// Until the lease runs out; 0 when it is not held.
   [[nodiscard]] std::chrono::milliseconds remaining() const;
-  /// Of this holding, also when it has ended.
+  /// This holding's token; unchanged after the holding has ended.
   [[nodiscard]] FencingToken fencing_token() const;
-  /// Stopped once the lease is known to be lost, and before another could hold the lock.
+  /// Stop is requested once the lease is known to be lost; see BasicLock::lost().
   [[nodiscard]] std::stop_token lost() const;
 
  private:

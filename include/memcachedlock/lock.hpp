@@ -47,18 +47,19 @@ class AsyncRelease;
 /// A lease lost stays lost until it is released. An object is used by one thread at a time; making
 /// or moving one costs no request. In a child after fork nothing is held.
 ///
-/// Commands: an acquire is `add` + `gets` of two keys in one round trip (the first over a
-/// connection reads the server's clock and epoch before; a named owner writes once more), a release
-/// one `cas`, an extension `cas` + `gets` in one round trip. While it waits, each look is one
-/// `get`, none where a thread of this process holds the lock: its release hands it over by `cas` +
-/// `gets`. Who enters the queue (see LockOptions::fair) adds `append` + `get`, and `cas` + `gets`
-/// to confirm.
+/// Commands: an acquire is `add` + `gets` of two keys in one round trip; a named owner adds `cas` +
+/// `gets`. Before, the first use of a server reads its epoch, and each new connection, then the
+/// client every 20 s, the server's clock (`stats`). A release is one `cas`, an extension `cas` +
+/// `gets` in one round trip. While it waits, each look is one `gets`. If a thread of this process
+/// holds the lock, its release hands it over by `cas` + `gets`; the first that waits looks after 50
+/// ms all the same, then every `interval`. A waiter in the queue (see LockOptions::fair) adds
+/// `append` + `gets` to enter, and `cas` + `gets` to confirm what it was granted.
 class MEMCACHEDLOCK_EXPORT BasicLock {
  public:
   /// Waits until the lock is held; each failed check costs one round trip. Throws Unavailable or
   /// ServerError (unless OnUnavailable::proceed), std::system_error when already held.
   void lock() &;
-  /// The same, but throws Cancelled once `stop` is requested.
+  /// lock(), which throws Cancelled once `stop` is requested.
   void lock(const std::stop_token& stop) &;
   /// A temporary would release it at once.
   void lock() && = delete;
@@ -69,33 +70,34 @@ class MEMCACHEDLOCK_EXPORT BasicLock {
   /// once, more than a year is no limit. Throws as lock().
   template <class Rep, class Period>
   [[nodiscard]] bool try_lock_for(const std::chrono::duration<Rep, Period>& limit);
-  /// The same. The time left is computed once, at the call; setting that clock later changes
-  /// nothing.
+  /// try_lock_for() the time that is left. That is computed once, at the call; setting that clock
+  /// later changes nothing.
   template <class Clock, class Duration>
   [[nodiscard]] bool try_lock_until(const std::chrono::time_point<Clock, Duration>& deadline);
 
-  /// release() without an outcome: never throws; what went wrong reaches the observer.
+  /// Releases, and never throws: what went wrong reaches the observer.
   void unlock() noexcept;
   /// Frees the lock, if it is still ours. Throws std::system_error (operation_not_permitted) when
   /// nothing is held.
   [[nodiscard]] Release release();
-  /// Begins the lease anew. It gets as long as LockOptions::timeout where it was shorter; it never
-  /// gets shorter, also when an outer RLock has a longer one. False when it was lost. Throws
-  /// Unavailable, with the old lease still running, and std::system_error when nothing is held.
+  /// Begins a new lease of this holding: as long as its last one, or as LockOptions::timeout of
+  /// this object if that is longer. False if the lock is lost. Throws Unavailable, with the old
+  /// lease still running, and std::system_error when nothing is held.
   [[nodiscard]] bool extend();
 
   /// Held, and by the own clock, which goes on while the machine sleeps, the lease has not run out.
   [[nodiscard]] bool owns_lock() const;
   /// Until the lease runs out; 0 when it is not held.
   [[nodiscard]] std::chrono::milliseconds remaining() const;
-  /// Rises for each holder of the key. {0, 0} when no lock is held.
+  /// Rises for each holder of the key. {0, 0} when no lock is held; a lost lock still shows its
+  /// own.
   [[nodiscard]] FencingToken fencing_token() const;
-  /// Stop is requested once the lease is known to be lost: by an eighth of it, at most 500 ms,
-  /// before it ends without having been renewed, and as soon as a request finds the lock taken.
-  /// Callbacks run in the thread that learns of it, and must be quick; what they ask is a copy of
-  /// lease(), as the lock itself is used by one thread.
+  /// Stop is requested once the lease is known to be lost: an eighth of the lease, at most 500 ms,
+  /// before it ends without having been renewed. If the item was evicted, flushed or broken before,
+  /// that is known only when the next request finds it. Callbacks run in the thread that learns of
+  /// it and must be quick. They may use a copy of lease(), not the lock, which is one thread's.
   [[nodiscard]] std::stop_token lost() const;
-  /// All of the last four, to hand to the code under the lock.
+  /// Answers the last four questions, for the code under the lock.
   [[nodiscard]] Lease lease() const;
 
  protected:
@@ -109,7 +111,7 @@ class MEMCACHEDLOCK_EXPORT BasicLock {
   /// Releases what is held before.
   BasicLock& operator=(BasicLock&& other) noexcept;
 
-  /// Gives the lock up to its owner: nobody else gets it for `time`. Free afterwards.
+  /// Reserves the lock for its owner for `time`; this object is then free.
   void reserve(std::chrono::milliseconds time);
   /// Notifies the client's observer, if it has one.
   void notify(EventKind kind, int attempt = 0, std::string_view detail = {}) const noexcept;

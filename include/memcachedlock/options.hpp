@@ -40,39 +40,39 @@ class MEMCACHEDLOCK_EXPORT OwnerId {
 /// What to do when memcached cannot be asked.
 enum class OnUnavailable {
   fail,    ///< throw Unavailable or ServerError
-  proceed  ///< run unlocked and tell the observer
+  proceed  ///< run unlocked and notify the observer
 };
 
-/// Who waits, after a server's restart, until the leases given before it have ended.
+/// Which clients wait, after a server's restart, until the leases given before it have ended.
 enum class RestartGuard {
   known,   ///< clients that knew the server before the restart
   strict,  ///< all clients
-  off      ///< nobody
+  off      ///< none
 };
 
 /// The options of Lock and RLock.
 struct LockOptions {
   /// Lifetime of the lease; more than 0, at most 30 days less 2 seconds.
   std::chrono::milliseconds timeout{30'000};
-  /// Longest pause between two checks while waiting; more than 0, at most as long as a lease.
-  /// Threads of one process wait for each other without checks.
+  /// Longest pause between two looks at the lock while waiting; more than 0, at most 30 days less 2
+  /// seconds. Of the threads of a process that wait for one lock, only the first looks.
   std::chrono::milliseconds interval{50};
   /// Keep the lease alive from a background thread while held.
   bool renew = false;
   /// Put in front of the key, to separate locks of the same key.
   std::string scope = {};
-  /// Whose an RLock or ZLock is, and who may enter it again. A Lock is its object's.
+  /// The owner that may enter an RLock or ZLock again. Lock ignores it.
   OwnerId owner = OwnerId::this_thread();
-  /// For an acquire. A release or an extension tells what it came to.
+  /// Applies to acquiring only; release() and extend() report failures themselves.
   OnUnavailable on_unavailable = OnUnavailable::fail;
   /// Whether to wait after a server's restart until leases from before have ended.
   RestartGuard restart_guard = RestartGuard::known;
-  /// First come, first served between processes too: who has to wait enters a queue, one place a
-  /// process, and goes before all that are not fair. try_lock() never does. A waiter that died is
-  /// passed over after 2 s; a holder that died, once somebody has seen its lease run out. In the
-  /// queue only the next in line keeps to `interval`. Who is not fair polls, and enters the queue
-  /// when it has waited for 50 ms and for 8 times as long as holders lately kept the lock, unless 4
-  /// are in it.
+  /// First come, first served between processes too. A waiter enters the queue in the lock's
+  /// record, one for each process, and goes before all waiters that are not fair; try_lock() never
+  /// enters. A waiter that died is passed over after 2 s, a holder that died once a waiter has seen
+  /// its lease run out. Waiters further back in the queue look every 500 ms at least, whatever
+  /// `interval` is. A waiter that is not fair polls. It enters the queue, unless 4 are in it, once
+  /// it has waited for 50 ms and for 8 times as long as holders lately kept the lock.
   bool fair = false;
 };
 
