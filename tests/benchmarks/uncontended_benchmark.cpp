@@ -362,6 +362,7 @@ class Medians : public benchmark::ConsoleReporter {
       }
     }
   }
+  [[nodiscard]] std::size_t size() const { return times_.size(); }
   [[nodiscard]] double median(const std::string& name) {
     std::vector<double>& times = times_.at(name);
     std::nth_element(times.begin(), times.begin() + static_cast<long>(times.size() / 2),
@@ -391,6 +392,10 @@ int main(int argc, char** argv) {
   }
   Medians medians;
   benchmark::RunSpecifiedBenchmarks(&medians);
+  if (medians.size() < contestants().size()) {
+    std::puts("no table, which compares all with the first: not all were run");
+    return 0;
+  }
 
   const double bare = medians.median(contestants()[0].name);
   const double by_hand = medians.median(contestants()[2].name);
