@@ -59,8 +59,8 @@ std::vector<Participant> participants(const std::vector<detail::Member>& members
 
 /// Nothing when there is no record.
 std::optional<LockStatus> status_of(const detail::Server& server, const Key& key,
-                                    const detail::Snapshot& view) {
-  const auto record = detail::record_in(view.lock);
+                                    const detail::Snapshot& snapshot) {
+  const auto record = detail::record_in(snapshot.lock);
   if (!record) return std::nullopt;
   LockStatus status;
   status.key = key.text();
@@ -81,11 +81,11 @@ std::optional<LockStatus> status_of(const detail::Server& server, const Key& key
     status.lease_left =
         std::clamp(record->written + record->lease - now, milliseconds(0), record->lease);
   }
-  const auto epoch = view.epoch ? view.epoch->item : std::nullopt;
+  const auto epoch = snapshot.epoch ? snapshot.epoch->item : std::nullopt;
   if (record->fence) {
     status.token = record->fence;
   } else if (epoch && record->waiters.empty()) {
-    status.token = {epoch->number, view.lock->cas.id};
+    status.token = {epoch->number, snapshot.lock->cas.id};
   }
   return status;
 }
@@ -97,9 +97,9 @@ std::optional<LockStatus> inspect(const MemcachedClient& client, std::string_vie
   detail::Cluster& cluster = detail::Cluster::of(client);
   const Key key(client.options().prefix, scope, text);
   detail::Server& server = cluster.server_of(key);
-  const detail::Snapshot view = server.read(key);
-  auto status = status_of(server, key, view);
-  if (view.lock && !status) detail::reject_item(key, server);
+  const detail::Snapshot snapshot = server.read(key);
+  auto status = status_of(server, key, snapshot);
+  if (snapshot.lock && !status) detail::reject_item(key, server);
   if (status) status->key = text;  // not shortened
   return status;
 }
@@ -119,9 +119,9 @@ std::vector<LockStatus> list_locks(const MemcachedClient& client, const ServerAd
   for (std::span<const Key> left(keys); !left.empty();) {
     const auto part = left.first(std::min(most, left.size()));
     detail::Server& server = cluster.server_of(part.front());
-    const auto views = server.read_all(part);
+    const auto snapshots = server.read_all(part);
     for (std::size_t at = 0; at < part.size(); ++at) {
-      auto status = status_of(server, part[at], views[at]);
+      auto status = status_of(server, part[at], snapshots[at]);
       if (status) locks.push_back(*std::move(status));
     }
     left = left.subspan(part.size());
@@ -142,10 +142,10 @@ Broken break_lock(const MemcachedClient& client, const LockStatus& status) {
   detail::Server& server = cluster.server_of(*key);
   Broken outcome = Broken::changed;
   for (const Participant& holder : status.holders) {
-    auto view = server.read_lock(*key);
-    auto record = detail::record_in(view.lock);
+    auto snapshot = server.read_lock(*key);
+    auto record = detail::record_in(snapshot.lock);
     if (!record || !record->holds(holder.token)) continue;
-    if (detail::remove_token(server, *key, holder.token, *record, view.lock->cas).outcome ==
+    if (detail::remove_token(server, *key, holder.token, *record, snapshot.lock->cas).outcome ==
         Release::released) {
       outcome = Broken::freed;
     }

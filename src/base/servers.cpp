@@ -89,9 +89,9 @@ std::vector<ServerAddress> parse_servers(std::string_view list) {
     const auto comma = list.find(',', start);
     const std::string_view entry = trimmed(list.substr(start, comma - start));
     ServerAddress address = parse_entry(entry);
-    const auto place = std::lower_bound(result.begin(), result.end(), address);
-    if (place != result.end() && *place == address) reject(entry, "listed twice");
-    result.insert(place, std::move(address));
+    const auto at = std::lower_bound(result.begin(), result.end(), address);
+    if (at != result.end() && *at == address) reject(entry, "listed twice");
+    result.insert(at, std::move(address));
     if (comma == std::string_view::npos) return result;
     start = comma + 1;
   }

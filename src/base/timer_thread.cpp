@@ -14,7 +14,7 @@ namespace {
 
 thread_local const TimerThread* current = nullptr;
 
-struct Keepers {
+struct Threads {
   struct OfServer {
     TimerThread renewing;
     TimerThread acquiring;
@@ -31,7 +31,7 @@ struct Keepers {
     }
     for (OfServer* one : all) one->acquiring.stop(true);
     for (OfServer* one : all) one->renewing.stop(true);
-    telling.stop(true);
+    notifying.stop(true);
     // The last, as it may have to cut off requests of the others; and of static objects that are
     // destroyed after this, for which it is started again.
     prompt.stop(false);
@@ -39,15 +39,15 @@ struct Keepers {
 
   Mutex mutex;
   std::map<std::string, OfServer> by_server MCL_GUARDED_BY(mutex);  // its nodes stay where they are
-  TimerThread telling;
+  TimerThread notifying;
   TimerThread prompt;
 };
 
-Keepers& keepers() {
+Threads& threads() {
   // Never destroyed: locks of static storage may be released after every destructor of ours.
-  static auto& all = *new PerProcess<Keepers>;
+  static auto& all = *new PerProcess<Threads>;
   static const bool registered = std::atexit([] {
-                                   if (Keepers* mine = all.find()) mine->stop_all();
+                                   if (Threads* mine = all.find()) mine->stop_all();
                                  }) == 0;
   (void)registered;
   return all.get();
@@ -62,13 +62,13 @@ constexpr std::chrono::seconds max_idle{10};
 }  // namespace
 
 TimerThread& TimerThread::renewing(const std::string& server) {
-  return keepers().of(server).renewing;
+  return threads().of(server).renewing;
 }
 TimerThread& TimerThread::acquiring(const std::string& server) {
-  return keepers().of(server).acquiring;
+  return threads().of(server).acquiring;
 }
-TimerThread& TimerThread::prompt() { return keepers().prompt; }
-TimerThread& TimerThread::telling() { return keepers().telling; }
+TimerThread& TimerThread::prompt() { return threads().prompt; }
+TimerThread& TimerThread::notifying() { return threads().notifying; }
 bool TimerThread::is_background() noexcept { return current != nullptr; }
 bool TimerThread::is_ending() noexcept { return current != nullptr && current->stopping_.load(); }
 

@@ -53,7 +53,7 @@ class TimerThread {
 
    private:
     friend class TimerThread;
-    std::optional<Times> times_;  // guarded by the keeper's mutex
+    std::optional<Times> times_;  // guarded by the thread's mutex
   };
 
   /// For what asks this server on behalf of nobody who waits.
@@ -63,7 +63,7 @@ class TimerThread {
   /// For tasks that never wait and call nobody, so that they are called in time.
   static TimerThread& prompt();
   /// For tasks that never wait, but call those who are to be told.
-  static TimerThread& telling();
+  static TimerThread& notifying();
   /// Whether the calling thread is one of these.
   static bool is_background() noexcept;
   /// Whether the calling thread is one of these, and is waited for by the end of the process.

@@ -17,7 +17,7 @@ namespace memcachedlock::detail {
 /// Its mutex is locked while it is at work, so that abandon() returns when it is not.
 class AsyncOperation::Task : public TimerThread::Task, public std::enable_shared_from_this<Task> {
  public:
-  explicit Task(TimerThread& keeper) : keeper_(keeper) {}
+  explicit Task(TimerThread& thread) : thread_(thread) {}
 
   /// Throws std::system_error where the thread can't be made.
   void start() {
@@ -70,7 +70,7 @@ class AsyncOperation::Task : public TimerThread::Task, public std::enable_shared
   /// False when the process ends.
   bool schedule() {
     const auto now = Clock::now();
-    return keeper_.schedule(shared_from_this(), {now, now});
+    return thread_.schedule(shared_from_this(), {now, now});
   }
 
  private:
@@ -83,7 +83,7 @@ class AsyncOperation::Task : public TimerThread::Task, public std::enable_shared
   /// Forgets the lock object, and whom to tell; asks nothing.
   virtual void give_up() noexcept = 0;
 
-  TimerThread& keeper_;
+  TimerThread& thread_;
   const unsigned generation_ = process_generation();
   Mutex mutex_;
   bool ended_ MCL_GUARDED_BY(mutex_) = false;

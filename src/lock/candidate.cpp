@@ -93,14 +93,14 @@ Snapshot Candidate::write_own(const Record& before, const Cas& cas) {
 }
 
 /// The same owner in another process has it: join it, or take its reservation.
-Snapshot Candidate::join(const Record& before, const Snapshot& view) {
-  const Cas& cas = view.lock->cas;
+Snapshot Candidate::join(const Record& before, const Snapshot& snapshot) {
+  const Cas& cas = snapshot.lock->cas;
   Record joined = before;
   if (joined.reserved) joined.holders.clear();
   joined.reserved = false;
   joined.lease = std::max(joined.lease, spec_->options.timeout);
   // All members have the first one's token, whatever becomes of the epoch meanwhile.
-  if (!joined.fence) joined.fence = {epoch_of(view), cas.id};
+  if (!joined.fence) joined.fence = {epoch_of(snapshot), cas.id};
   joined.stamp = stamp_ = next_stamp();
   joined.add_holder(token_, bid_.thread_label);
   joined.stamp_times();
@@ -175,14 +175,14 @@ Candidate::Attempt Candidate::ask(bool may_queue, bool lined_up) {
 }
 
 Candidate::Attempt Candidate::receive(Handoff handoff) {
-  handoff.view.as_sent = false;  // another thread has sent it
+  handoff.snapshot.as_sent = false;  // another thread has sent it
   token_ = std::move(handoff.token);
   stamp_ = std::move(handoff.stamp);
   cohort_ = handoff.cohort;
   may_have_landed_ = true;
   queued_ = false;
   try {
-    return judge(std::move(handoff.view), handoff.started);
+    return judge(std::move(handoff.snapshot), handoff.started);
   } catch (const Error&) {
     if (may_have_landed_) remove_token_later(spec_, token_);
     throw;
@@ -199,50 +199,50 @@ void Candidate::become_another() {
 }
 
 /// What to make of the record that came back; asks again where that is to be done at once.
-Candidate::Attempt Candidate::judge(Snapshot view, Clock::time_point started) {
+Candidate::Attempt Candidate::judge(Snapshot snapshot, Clock::time_point started) {
   const Key& key = spec_->key;
   Server& server = spec_->server;
   const LockOptions& options = spec_->options;
   int added = 0;
   for (int tries = 0; tries < max_patient_tries; ++tries) {
     if (generation_ != process_generation()) become_another();
-    if (!view.lock) {  // freed between our two commands, or the server keeps nothing
+    if (!snapshot.lock) {  // freed between our two commands, or the server keeps nothing
       if (added++ == max_tries) server.raise_full(key);
       started = Clock::now();
-      view = add();
+      snapshot = add();
       continue;
     }
     // Nearly always it is what we have just sent.
     std::optional<Record> found =
-        view.as_sent ? std::exchange(sent_, std::nullopt) : Record::parse(view.lock->value);
+        snapshot.as_sent ? std::exchange(sent_, std::nullopt) : Record::parse(snapshot.lock->value);
     if (!found) {
       may_have_landed_ = queued_ = false;
       reject_item(key, server);
     }
     if (found->stamp != stamp_) spec_->history.learn(found->hold);  // else it is from there
-    switch (detail::judge(*found, token_, stamp_, bid_.owner, view.asked_epoch)) {
+    switch (detail::judge(*found, token_, stamp_, bid_.owner, snapshot.asked_epoch)) {
       case Verdict::settle:
-        return settle(view, std::move(*found), started);
+        return settle(snapshot, std::move(*found), started);
       case Verdict::confirm:
         started = Clock::now();
-        view = write_own(*found, view.lock->cas);
+        snapshot = write_own(*found, snapshot.lock->cas);
         continue;
       case Verdict::publish_fence: {
         // The id of the item is not the token any more once others queue.
         started = Clock::now();
         Record known = *found;
-        known.fence = {epoch_of(view), view.lock->cas.id};
+        known.fence = {epoch_of(snapshot), snapshot.lock->cas.id};
         known.stamp = stamp_ = next_stamp();
-        view = write(std::move(known), view.lock->cas);
+        snapshot = write(std::move(known), snapshot.lock->cas);
         continue;
       }
       case Verdict::join:
         started = Clock::now();
-        view = join(*found, view);
+        snapshot = join(*found, snapshot);
         continue;
       case Verdict::read_epoch:
         started = Clock::now();
-        view = server.read(key);
+        snapshot = server.read(key);
         continue;
       case Verdict::contended:
         break;
@@ -251,7 +251,7 @@ Candidate::Attempt Candidate::judge(Snapshot view, Clock::time_point started) {
     queued_ = position.has_value();
     if (auto rest = without_dead(*found)) {
       started = Clock::now();
-      view = evict(*std::move(rest), view.lock->cas);
+      snapshot = evict(*std::move(rest), snapshot.lock->cas);
       continue;
     }
     const bool local =
@@ -259,7 +259,7 @@ Candidate::Attempt Candidate::judge(Snapshot view, Clock::time_point started) {
     if (found->waiters.size() < max_waiters) spec_->history.note_contention();
     const std::size_t room = options.fair ? max_waiters : max_starving;
     if (may_queue_ && !queued_ && !local && found->waiters.size() < room) {
-      view = enter_queue();
+      snapshot = enter_queue();
       continue;
     }
     if (!queued_) may_have_landed_ = false;
@@ -278,26 +278,26 @@ Candidate::Attempt Candidate::judge(Snapshot view, Clock::time_point started) {
       key.text(), server.name());
 }
 
-std::uint64_t Candidate::epoch_of(const Snapshot& view) {
+std::uint64_t Candidate::epoch_of(const Snapshot& snapshot) {
   const Admission now =
-      spec_->server.admit(spec_->key, view, spec_->options.timeout, RestartGuard::off);
-  if (now.start == view.start) return now.epoch;
+      spec_->server.admit(spec_->key, snapshot, spec_->options.timeout, RestartGuard::off);
+  if (now.start == snapshot.start) return now.epoch;
   throw Unavailable(
       fmt::format("{} was restarted during a request; try again", spec_->server.name()),
       spec_->key.text(), spec_->server.name());
 }
 
-Candidate::Attempt Candidate::settle(const Snapshot& view, Record found,
+Candidate::Attempt Candidate::settle(const Snapshot& snapshot, Record found,
                                      Clock::time_point started) {
   queued_ = false;
   if (cohort_.passes == 0) cohort_.since = started;
   const LockOptions& options = spec_->options;
   const Admission now =
-      spec_->server.admit(spec_->key, view, options.timeout, options.restart_guard);
+      spec_->server.admit(spec_->key, snapshot, options.timeout, options.restart_guard);
   // The record has gone with the server that gave it its CAS id.
-  const bool is_gone = now.start != view.start;
-  auto holding = std::make_shared<Holding>(spec_, std::move(found), std::move(token_), *view.lock,
-                                           now.epoch, started, cohort_);
+  const bool is_gone = now.start != snapshot.start;
+  auto holding = std::make_shared<Holding>(spec_, std::move(found), std::move(token_),
+                                           *snapshot.lock, now.epoch, started, cohort_);
   may_have_landed_ = false;
   if (is_gone || !now.open || !holding->owns()) {  // or the answer came when the lease had run out
     holding->withdraw();

@@ -56,16 +56,16 @@ class Candidate {
 
  private:
   void become_another();
-  Attempt judge(Snapshot view, Clock::time_point started);
-  Attempt settle(const Snapshot& view, Record found, Clock::time_point started);
+  Attempt judge(Snapshot snapshot, Clock::time_point started);
+  Attempt settle(const Snapshot& snapshot, Record found, Clock::time_point started);
   Snapshot add();
   Snapshot enter_queue();
   /// The record with this one as its only holder.
   Snapshot write_own(const Record& before, const Cas& cas);
   Snapshot write(Record record, const Cas& cas);
-  Snapshot join(const Record& before, const Snapshot& view);
+  Snapshot join(const Record& before, const Snapshot& snapshot);
   /// The number of the epoch in which this came back.
-  std::uint64_t epoch_of(const Snapshot& view);
+  std::uint64_t epoch_of(const Snapshot& snapshot);
   /// Takes out those whose leases are over, which are all of its holders or some.
   Snapshot evict(Record rest, const Cas& cas);
   [[nodiscard]] bool is_starving() const;

@@ -174,21 +174,21 @@ bool Holding::hand_over(LocalQueue::Claim& next) {
     Record record = taken_by(bid, record_, handoff.token, handoff.stamp, next.token());
     bool stored = false;
     try {
-      handoff.view = spec_->server.cas_and_read(
+      handoff.snapshot = spec_->server.cas_and_read(
           spec_->key, record, lease_term(handoff.token, record, options, options.timeout), cas_,
           stored);
     } catch (const Error&) {
       if (stored) remove_token_later(bid.spec, handoff.token);
       throw;
     }
-    const auto found = record_in(handoff.view.lock);
+    const auto found = record_in(handoff.snapshot.lock);
     if (found && found->holds(handoff.token)) {
       next.serve(std::move(handoff));
       return true;
     }
     if (!found || !found->holds(token_)) return false;
     record_ = *found;  // somebody has entered the queue, or joined
-    cas_ = handoff.view.lock->cas;
+    cas_ = handoff.snapshot.lock->cas;
   }
   return false;
 }
@@ -345,7 +345,7 @@ void Holding::raise_no_thread(const LockSpec& spec, const std::system_error& err
 void Holding::prepare_renewal(const LockSpec& spec) {
   try {
     spec.server.renewing().prepare();
-    TimerThread::telling().prepare();
+    TimerThread::notifying().prepare();
   } catch (const std::system_error& error) {
     raise_no_thread(spec, error);
   }
@@ -367,12 +367,12 @@ void Holding::start_renewal() {
 void Holding::start_watch() {
   if (state_.load() != State::held || generation_ != process_generation()) return;
   if (watched_.exchange(true)) return;
-  TimerThread::telling().schedule(loss_watch(), {watch_until(), watch_until()});
+  TimerThread::notifying().schedule(loss_watch(), {watch_until(), watch_until()});
 }
 
 void Holding::end_tasks() {
   if (scheduled_.load()) spec_->server.renewing().cancel(shared_from_this());
-  if (watched_.exchange(false)) TimerThread::telling().cancel(loss_watch());
+  if (watched_.exchange(false)) TimerThread::notifying().cancel(loss_watch());
 }
 
 std::shared_ptr<TimerThread::Task> Holding::loss_watch() {

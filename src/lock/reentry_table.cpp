@@ -37,10 +37,10 @@ std::shared_ptr<Holding> ReentryTable::put(const OwnerId& owner,
   const MutexLock lock(part.mutex);
   auto found = part.inside.find(name);
   if (found == part.inside.end()) found = part.inside.emplace(Name(name), nullptr).first;
-  std::shared_ptr<Holding>& place = found->second;
-  if (place == nullptr || place->holds == 0 || !place->owns()) place = holding;
-  ++place->holds;
-  return place;
+  std::shared_ptr<Holding>& entry = found->second;
+  if (entry == nullptr || entry->holds == 0 || !entry->owns()) entry = holding;
+  ++entry->holds;
+  return entry;
 }
 
 bool ReentryTable::leave(const OwnerId& owner, const std::shared_ptr<Holding>& holding, bool keep) {

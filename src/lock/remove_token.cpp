@@ -94,38 +94,38 @@ class Removals final : public TimerThread::Task {
     bool done = false;
     bool unanswered = false;
   };
-  using Place = std::list<Entry>::iterator;
+  using EntryIterator = std::list<Entry>::iterator;
 
   [[nodiscard]] milliseconds spec_timeout() const MCL_REQUIRES(mutex_) {
     return entries_.front().spec->options.timeout;
   }
 
   /// Those from `first` on whose keys fit into one request. The first that is left.
-  static Place remove_some(Server& server, std::list<Entry>& all, Place first, milliseconds limit,
-                           Clock::time_point end) {
+  static EntryIterator remove_some(Server& server, std::list<Entry>& all, EntryIterator first,
+                                   milliseconds limit, Clock::time_point end) {
     std::vector<Key> keys;
-    std::unordered_map<std::string_view, std::size_t> places;
+    std::unordered_map<std::string_view, std::size_t> slots;
     auto last = first;
     for (; last != all.end(); ++last) {
       const Key& key = last->spec->key;
-      if (places.contains(key.item())) continue;
+      if (slots.contains(key.item())) continue;
       if (keys.size() + 1 == Connection::max_keys) break;
-      places.emplace(key.item(), keys.size());
+      slots.emplace(key.item(), keys.size());
       keys.push_back(key);
     }
-    const std::vector<Snapshot> views = server.read_all(keys, limit);
+    const std::vector<Snapshot> snapshots = server.read_all(keys, limit);
     for (auto at = first; at != last; ++at) {
       if (at != first && is_over(end)) return at;
-      remove(server, *at, views[places.at(at->spec->key.item())]);
+      remove(server, *at, snapshots[slots.at(at->spec->key.item())]);
     }
     return last;
   }
 
   static bool is_over(Clock::time_point end) { return Clock::now() >= end; }
 
-  static void remove(Server& server, Entry& entry, const Snapshot& view) {
+  static void remove(Server& server, Entry& entry, const Snapshot& snapshot) {
     const Key& key = entry.spec->key;
-    const auto outcome = remove_token(server, key, entry.token, view);
+    const auto outcome = remove_token(server, key, entry.token, snapshot);
     entry.done = outcome == Release::released || (!outcome && entry.arrival == WasStored::yes);
     // To whom it looked like a holder of this process, who would wake him. An earlier try that was
     // not answered may have done it.
@@ -180,17 +180,17 @@ Removal remove_token(Server& server, const Key& key, const std::string& token, R
   bool others_wrote = false;
   for (int tries = 0; tries < max_patient_tries; ++tries) {
     if (tries != 0 || hint == CasHint::stale) {
-      const Snapshot view = maybe_done ? server.read(key) : server.read_lock(key);
-      auto found = record_in(view.lock);
+      const Snapshot snapshot = maybe_done ? server.read(key) : server.read_lock(key);
+      auto found = record_in(snapshot.lock);
       if (!found || !found->includes(token)) {
         // Nobody takes a holder out within its lease, so where the server has kept its memory an
         // unanswered request of ours has done it.
-        const bool done = maybe_done && server.is_since(view, before.asked);
+        const bool done = maybe_done && server.is_since(snapshot, before.asked);
         return {done ? Release::released : Release::lost, others_wrote};
       }
-      others_wrote = others_wrote || view.lock->cas.id != cas.id;
+      others_wrote = others_wrote || snapshot.lock->cas.id != cas.id;
       record = *std::move(found);
-      cas = view.lock->cas;
+      cas = snapshot.lock->cas;
     }
     CasResult swap{};
     if (record.holds(token) && record.holders.size() == 1 && record.waiters.empty()) {
@@ -221,10 +221,10 @@ Removal remove_token(Server& server, const Key& key, const std::string& token, R
 }
 
 std::optional<Release> remove_token(Server& server, const Key& key, const std::string& token,
-                                    const Snapshot& view) {
-  auto record = record_in(view.lock);
+                                    const Snapshot& snapshot) {
+  auto record = record_in(snapshot.lock);
   if (!record || !record->includes(token)) return std::nullopt;
-  return remove_token(server, key, token, *record, view.lock->cas).outcome;
+  return remove_token(server, key, token, *record, snapshot.lock->cas).outcome;
 }
 
 void remove_token_later(const SharedSpec& spec, const std::string& token,

@@ -46,7 +46,7 @@ Removal remove_token(Server& server, const Key& key, const std::string& token, R
 
 /// The same for one who has only read what is there: nothing when the token is not in it.
 std::optional<Release> remove_token(Server& server, const Key& key, const std::string& token,
-                                    const Snapshot& view);
+                                    const Snapshot& snapshot);
 
 /// Whether the token has been in the item. One that has is gone when it is not found any more; an
 /// acquire that was not answered may still land, and would keep others out for a whole lease.

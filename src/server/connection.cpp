@@ -208,23 +208,23 @@ Snapshot Connection::read(std::string_view key, std::string_view epoch_key) {
 }
 
 Snapshot Connection::read(std::string_view key, std::string_view epoch_key, std::string_view sent) {
-  Snapshot view;
-  view.start = start_number_;
-  view.asked_epoch = key != epoch_key;
+  Snapshot snapshot;
+  snapshot.start = start_number_;
+  snapshot.asked_epoch = key != epoch_key;
   const std::array<std::string_view, 2> keys{key, epoch_key};
   fetch(std::span(keys).first(key == epoch_key ? 1 : 2),
         [&](std::string_view name, std::string_view value, const Cas& cas) {
           if (name == key) {
-            view.as_sent = !sent.empty() && value == sent;
-            view.lock = {view.as_sent ? std::string() : std::string(value), cas};
+            snapshot.as_sent = !sent.empty() && value == sent;
+            snapshot.lock = {snapshot.as_sent ? std::string() : std::string(value), cas};
           } else if (name == epoch_key) {
-            view.epoch = {EpochItem::parse(value), cas};
+            snapshot.epoch = {EpochItem::parse(value), cas};
           } else {
             return false;
           }
           return true;
         });
-  return view;
+  return snapshot;
 }
 
 std::vector<Snapshot> Connection::read_all(std::span<const std::string_view> keys,
@@ -232,14 +232,14 @@ std::vector<Snapshot> Connection::read_all(std::span<const std::string_view> key
   std::array<std::string_view, max_keys> names;
   std::copy(keys.begin(), keys.end(), names.begin());
   names.at(keys.size()) = epoch_key;
-  std::vector<Snapshot> views(keys.size());
+  std::vector<Snapshot> snapshots(keys.size());
   std::optional<SeenEpoch> epoch;
   fetch(std::span(names).first(keys.size() + 1),
         [&](std::string_view name, std::string_view value, const Cas& cas) {
           const auto at = static_cast<std::size_t>(
               std::distance(keys.begin(), std::find(keys.begin(), keys.end(), name)));
           if (at < keys.size()) {
-            views[at].lock = {std::string(value), cas};
+            snapshots[at].lock = {std::string(value), cas};
           } else if (name == epoch_key) {
             epoch = {EpochItem::parse(value), cas};
           } else {
@@ -247,8 +247,8 @@ std::vector<Snapshot> Connection::read_all(std::span<const std::string_view> key
           }
           return true;
         });
-  for (Snapshot& view : views) view.epoch = epoch;
-  return views;
+  for (Snapshot& snapshot : snapshots) snapshot.epoch = epoch;
+  return snapshots;
 }
 
 template <class Store>
@@ -338,9 +338,9 @@ Snapshot Connection::cas_and_read(std::string_view key, std::string_view epoch_k
                                     expiry, 0, cas.id);
     if (memcached_failed(code)) fail(code);
   }
-  Snapshot view = read(key, epoch_key);
-  view.as_sent = view.lock && view.lock->value == value;
-  return view;
+  Snapshot snapshot = read(key, epoch_key);
+  snapshot.as_sent = snapshot.lock && snapshot.lock->value == value;
+  return snapshot;
 }
 
 Snapshot Connection::append_and_read(std::string_view key, std::string_view text) {

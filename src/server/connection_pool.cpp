@@ -27,12 +27,12 @@ class ConnectionPool::Watch final : public TimerThread::Task,
   /// False when the request was cut off, perhaps too late to do it harm.
   bool end(const Connection* connection) {
     const MutexLock lock(mutex_);
-    const auto place =
+    const auto found =
         std::find_if(requests_.begin(), requests_.end(),
                      [&](const Request& request) { return request.connection == connection; });
-    if (place == requests_.end()) return true;  // memory ran out before it had begun
-    const bool cut = place->cut;
-    requests_.erase(place);
+    if (found == requests_.end()) return true;  // memory ran out before it had begun
+    const bool cut = found->cut;
+    requests_.erase(found);
     return !cut;
   }
 
@@ -76,7 +76,7 @@ class ConnectionPool::Watch final : public TimerThread::Task,
 
 ConnectionPool::ConnectionPool(const ServerAddress& address, const ClientOptions& options,
                                std::size_t most)
-    : address_(address), options_(options), most_(most), watch_(std::make_shared<Watch>()) {}
+    : address_(address), options_(options), max_connections_(most), watch_(std::make_shared<Watch>()) {}
 
 ConnectionPool::~ConnectionPool() = default;
 
@@ -88,17 +88,17 @@ std::optional<std::unique_ptr<Connection>> ConnectionPool::take(std::chrono::mil
       idle_.pop_back();
       return connection;
     }
-    if (made_ < most_) {
+    if (made_ < max_connections_) {
       ++made_;
       return nullptr;
     }
   }
   const auto deadline = Clock::now() + limit;
   Waiter self;
-  const auto place = waiters_.insert(waiters_.end(), &self);
+  const auto own = waiters_.insert(waiters_.end(), &self);
   while (!self.is_served && Clock::now() < deadline) self.served.wait_until(mutex_, deadline);
   if (self.is_served) return std::move(self.connection);
-  waiters_.erase(place);
+  waiters_.erase(own);
   return std::nullopt;
 }
 

@@ -49,7 +49,7 @@ class ConnectionPool {
 
   const ServerAddress& address_;
   const ClientOptions& options_;
-  const std::size_t most_;
+  const std::size_t max_connections_;
   const std::shared_ptr<Watch> watch_;
   Mutex mutex_;
   std::list<Waiter*> waiters_ MCL_GUARDED_BY(mutex_);

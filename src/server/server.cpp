@@ -77,16 +77,16 @@ template <class Request>
 auto Server::ask(std::string_view key, milliseconds limit, Request&& request) {
   const milliseconds max_wait = std::clamp(limit, milliseconds(1), options_.operation_timeout);
   for (bool again = false;; again = true) {
-    std::optional<ConnectionPool::PooledConnection> loan;
+    std::optional<ConnectionPool::PooledConnection> pooled;
     try {
-      loan = pool().borrow(max_wait);
+      pooled = pool().borrow(max_wait);
     } catch (const std::system_error& error) {
       throw Unavailable(fmt::format("{} was not asked: the thread that limits requests can't be "
                                     "made ({}); raise the limit of threads",
                                     name_, error.what()),
                         std::string(key), name_);
     }
-    if (!loan) {
+    if (!pooled) {
       throw Unavailable(fmt::format("{}: all {} connections were in use for {} ms; raise "
                                     "ClientOptions::connections or look why the server is slow",
                                     name_, options_.connections, max_wait.count()),
@@ -98,25 +98,25 @@ auto Server::ask(std::string_view key, milliseconds limit, Request&& request) {
     {
       const SignalMask none;
       try {
-        (*loan)->begin(max_wait);
+        (*pooled)->begin(max_wait);
         const auto started = options_.observer ? Clock::now() : Clock::time_point{};
-        answer.emplace(request(**loan));
+        answer.emplace(request(**pooled));
         if (options_.observer) took = Clock::now() - started;
-        (*loan)->end();
-        loan->keep();
+        (*pooled)->end();
+        pooled->keep();
       } catch (const Failure& failure) {
         trouble = failure;
       }
     }
     if (answer) {
-      loan.reset();  // before anybody is told, who may ask something himself
+      pooled.reset();  // before anybody is told, who may ask something himself
       notify_observer(options_, [&](Observer& observer) { observer.on_round_trip(name_, took); });
       return *std::move(answer);
     }
-    const bool used_before = loan->used_before();
+    const bool used_before = pooled->used_before();
     // Those that were idle as long are no better.
-    if (used_before && trouble->kind != Failure::Kind::refused) loan->discard_idle();
-    loan.reset();
+    if (used_before && trouble->kind != Failure::Kind::refused) pooled->discard_idle();
+    pooled.reset();
     if (trouble->kind != Failure::Kind::disconnected || !used_before || again) raise(*trouble, key);
   }
 }
@@ -259,8 +259,8 @@ std::optional<SharedFailure> Server::failure_since(Clock::time_point time) const
   return failure_;
 }
 
-bool Server::is_since(const Snapshot& view, Clock::time_point time) {
-  return epochs().is_since(view.epoch ? view.epoch->item : std::nullopt, time);
+bool Server::is_since(const Snapshot& snapshot, Clock::time_point time) {
+  return epochs().is_since(snapshot.epoch ? snapshot.epoch->item : std::nullopt, time);
 }
 
 Admission Server::prepare(const Key& key, milliseconds lease, RestartGuard guard) {
@@ -269,15 +269,16 @@ Admission Server::prepare(const Key& key, milliseconds lease, RestartGuard guard
 }
 
 /// Asks without a mutex: others may come meanwhile, and so may an observer that asks itself.
-Admission Server::admit(const Key& key, const Snapshot& view, milliseconds lease,
+Admission Server::admit(const Key& key, const Snapshot& snapshot, milliseconds lease,
                         RestartGuard guard) {
   EpochWatch& epochs = this->epochs();
-  if (view.epoch && view.epoch->item && epochs.is_current(*view.epoch->item, lease, view.start)) {
+  if (snapshot.epoch && snapshot.epoch->item &&
+      epochs.is_current(*snapshot.epoch->item, lease, snapshot.start)) {
     return decide(key, guard);
   }
 
-  std::optional<SeenEpoch> epoch = view.epoch;
-  std::uint64_t start = view.start;
+  std::optional<SeenEpoch> epoch = snapshot.epoch;
+  std::uint64_t start = snapshot.start;
   constexpr int max_tries = 8;  // each failed one means that another client changed it
   for (int tries = 0;; ++tries) {
     if (tries == max_tries) raise_full(key);

@@ -104,10 +104,10 @@ class Server {
   Admission prepare(const Key& key, std::chrono::milliseconds lease, RestartGuard guard);
   /// To be asked with what came back with a record of `key`. Makes the epoch item where there is
   /// none, and raises its longest lease where it must. Throws Unavailable, ServerError.
-  Admission admit(const Key& key, const Snapshot& view, std::chrono::milliseconds lease,
+  Admission admit(const Key& key, const Snapshot& snapshot, std::chrono::milliseconds lease,
                   RestartGuard guard);
   /// Whether the server keeps the epoch that was known before `time`, by what came back now.
-  bool is_since(const Snapshot& view, Clock::time_point time);
+  bool is_since(const Snapshot& snapshot, Clock::time_point time);
 
   /// For who finds that what was just stored is not there.
   [[noreturn]] void raise_full(const Key& key) const;

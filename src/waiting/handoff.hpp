@@ -18,7 +18,7 @@ struct Cohort {
 struct Handoff {
   std::string token;
   std::string stamp;
-  Snapshot view;
+  Snapshot snapshot;
   Clock::time_point started{};  ///< before it was written
   Cohort cohort;
 };

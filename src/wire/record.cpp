@@ -22,12 +22,12 @@ void append_number(std::string& text, std::uint64_t number) {
   text.append(digits.data(), end);
 }
 
-std::string member_word(std::string_view token, std::string_view place) {
+std::string member_word(std::string_view token, std::string_view label) {
   std::string word;
-  word.reserve(token.size() + 1 + place.size());
+  word.reserve(token.size() + 1 + label.size());
   word += token;
   word += '@';
-  word += place;
+  word += label;
   return word;
 }
 
@@ -189,17 +189,17 @@ bool Record::holds(std::string_view token) const {
   return find_token(holders, token) != holders.end();
 }
 
-void Record::add_holder(std::string_view token, std::string_view place) {
-  holders.push_back({member_word(token, place)});
+void Record::add_holder(std::string_view token, std::string_view label) {
+  holders.push_back({member_word(token, label)});
 }
 
-void Record::set_holder(std::string_view token, std::string_view place) {
+void Record::set_holder(std::string_view token, std::string_view label) {
   holders.resize(1);
   Member& only = holders.front();
   only.end = 0;
   only.word.assign(token);
   only.word += '@';
-  only.word += place;
+  only.word += label;
 }
 
 void Record::remove_holder(std::string_view token) {
@@ -221,16 +221,16 @@ void Record::remove_dead(std::int64_t time) {
   std::erase_if(holders, [&](const Member& member) { return is_dead(member, time); });
 }
 
-std::string Record::waiter_word(std::string_view token, std::string_view place) {
+std::string Record::waiter_word(std::string_view token, std::string_view label) {
   std::string word = " ?";
-  word += member_word(token, place);
+  word += member_word(token, label);
   return word;
 }
 
 std::optional<std::size_t> Record::queue_position(std::string_view token) const {
-  const auto place = find_token(waiters, token);
-  if (place == waiters.end()) return {};
-  return static_cast<std::size_t>(place - waiters.begin());
+  const auto found = find_token(waiters, token);
+  if (found == waiters.end()) return {};
+  return static_cast<std::size_t>(found - waiters.begin());
 }
 
 void Record::remove_waiter(std::string_view token) {

@@ -58,10 +58,10 @@ struct Record {
   [[nodiscard]] static std::optional<Record> parse(std::string_view text);
 
   [[nodiscard]] bool holds(std::string_view token) const;
-  /// `place` is of the thread that will hold it, as here() tells.
-  void add_holder(std::string_view token, std::string_view place);
+  /// `label` is that of the thread that will hold it (thread_label()).
+  void add_holder(std::string_view token, std::string_view label);
   /// The only one, in place of all others.
-  void set_holder(std::string_view token, std::string_view place);
+  void set_holder(std::string_view token, std::string_view label);
   void remove_holder(std::string_view token);
   /// Nothing where it is no member.
   void set_end(std::string_view token, std::int64_t end);
@@ -70,7 +70,7 @@ struct Record {
   void remove_dead(std::int64_t time);
 
   /// Of the queue, with a space before it, to be appended.
-  [[nodiscard]] static std::string waiter_word(std::string_view token, std::string_view place);
+  [[nodiscard]] static std::string waiter_word(std::string_view token, std::string_view label);
   /// How many are before it in the queue; nothing when it is not there.
   [[nodiscard]] std::optional<std::size_t> queue_position(std::string_view token) const;
   /// Whether it holds the lock or is in the queue.
