@@ -459,20 +459,23 @@ TEST_P(Queue, AStarvingWaiterEntersItToo) {
 }
 
 TEST_P(Queue, OnlyAFewStarvingWaitersStandInIt) {
-  constexpr int owners = 16;
+  constexpr int few = 4;
+  constexpr int more = 12;
   const auto shared = client();
   mcl::Lock holder(shared, "key");
   holder.lock();
   std::atomic<int> got{0};
-  auto waiters = strangers(owners, shared, {}, got);
-  ASSERT_TRUE(eventually([&] { return queued() >= 4; }));
-  // The others go on asking. Some may have come at the same time.
+  auto first = strangers(few, shared, {}, got);
+  ASSERT_TRUE(eventually([&] { return queued() == few; }));
+  // The others go on asking.
+  auto others = strangers(more, shared, {}, got);
   const long before = commands();
   ASSERT_TRUE(eventually([&] { return commands() > before + 100; }));
-  EXPECT_LT(queued(), owners);
+  EXPECT_EQ(queued(), few);
   EXPECT_EQ(holder.release(), mcl::Release::released);
-  waiters.clear();
-  EXPECT_EQ(got, owners);
+  first.clear();
+  others.clear();
+  EXPECT_EQ(got, few + more);
   EXPECT_EQ(server.get("memcachedlock:key"), "");
 }
 
