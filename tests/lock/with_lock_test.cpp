@@ -7,6 +7,8 @@
 #include <string>
 #include <thread>
 #include <type_traits>
+#include <utility>
+#include <vector>
 
 #include "memcachedlock/memcachedlock.hpp"
 #include "support/local_server.hpp"
@@ -301,6 +303,110 @@ TEST_F(Decorators, AnyOfNamesSeveralConflicts) {
       });
   EXPECT_THROW(write(), std::logic_error);
   EXPECT_EQ(runs, 3);
+}
+
+// What every decorator promises, over all three.
+
+struct ByLock {
+  template <class... Arguments>
+  static auto wrap(Arguments&&... arguments) {
+    return mcl::with_lock(std::forward<Arguments>(arguments)...);
+  }
+  using Options = mcl::LockOptions;
+};
+struct ByRLock : ByLock {
+  template <class... Arguments>
+  static auto wrap(Arguments&&... arguments) {
+    return mcl::with_rlock(std::forward<Arguments>(arguments)...);
+  }
+};
+struct ByZLock {
+  template <class... Arguments>
+  static auto wrap(Arguments&&... arguments) {
+    return mcl::with_zlock<Conflict>(std::forward<Arguments>(arguments)...);
+  }
+  using Options = mcl::ZLockOptions;
+};
+
+template <class Decorator>
+class EveryDecorator : public Decorators {
+ protected:
+  static std::string key() { return "key"; }
+  template <class F>
+  auto wrap(F&& callable, typename Decorator::Options options = {}) {
+    return Decorator::wrap(*client, key, std::forward<F>(callable), std::move(options));
+  }
+};
+using AllDecorators = testing::Types<ByLock, ByRLock, ByZLock>;
+TYPED_TEST_SUITE(EveryDecorator, AllDecorators);
+
+TYPED_TEST(EveryDecorator, KeepsThreadsApart) {
+  constexpr int threads = 4;
+  constexpr int rounds = 25;
+  int counter = 0;  // no atomic: a sanitizer sees whether two are inside
+  const auto count = this->wrap([&] { ++counter; });
+  std::vector<std::thread> all;
+  for (int i = 0; i < threads; ++i) {
+    all.emplace_back([&] {
+      for (int round = 0; round < rounds; ++round) count();
+    });
+  }
+  for (std::thread& thread : all) thread.join();
+  EXPECT_EQ(counter, threads * rounds);
+}
+
+TYPED_TEST(EveryDecorator, GivesTheLeaseAndFreesTheLock) {
+  mcl::FencingToken last;
+  const auto write = this->wrap([&](const mcl::Lease& lease) {
+    EXPECT_TRUE(lease.owns_lock());
+    EXPECT_GT(lease.remaining(), 0ms);
+    EXPECT_LT(last, lease.fencing_token());
+    last = lease.fencing_token();
+    EXPECT_FALSE(this->is_free("key"));
+  });
+  write();
+  EXPECT_TRUE(this->is_free("key"));
+  write();
+}
+
+TYPED_TEST(EveryDecorator, FreesTheLockAfterAnException) {
+  const auto write = this->wrap([] { throw Busy(); });
+  EXPECT_THROW(write(), Busy);
+  EXPECT_TRUE(this->is_free("key"));
+}
+
+TYPED_TEST(EveryDecorator, RenewsWhileTheCallableRuns) {
+  typename TypeParam::Options options;
+  options.timeout = 500ms;
+  options.renew = true;
+  if constexpr (requires { options.reservation; }) options.reservation = 100ms;
+  const auto write = this->wrap(
+      [&](const mcl::Lease& lease) {
+        EXPECT_TRUE(
+            eventually([&] { return this->recorder->count(mcl::EventKind::extended) >= 4; }));
+        return lease.owns_lock();
+      },
+      options);
+  EXPECT_TRUE(write());
+}
+
+TYPED_TEST(EveryDecorator, KeepsToItsKey) {
+  const auto write = this->wrap([&] { return this->is_free("another"); });
+  EXPECT_TRUE(write());
+}
+
+TYPED_TEST(EveryDecorator, WithoutMemcachedSaysSoOrRunsUnlocked) {
+  this->server.stop();
+  bool ran = false;
+  const auto write = this->wrap([&] { ran = true; });
+  if constexpr (std::is_same_v<TypeParam, ByZLock>) {
+    write();
+    EXPECT_TRUE(ran);
+    EXPECT_EQ(this->recorder->count(mcl::EventKind::proceeded_unlocked), 1);
+  } else {
+    EXPECT_THROW(write(), mcl::Unavailable);
+    EXPECT_FALSE(ran);
+  }
 }
 
 }  // namespace
