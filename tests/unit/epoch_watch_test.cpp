@@ -75,6 +75,15 @@ TEST_F(EpochWatches, AnotherIdIsARestartForThoseWhoKnew) {
   EXPECT_TRUE(is_open(RestartGuard::known, 17s));
 }
 
+TEST_F(EpochWatches, ASecondRestartIsWaitedForToo) {
+  see({1, first_start, 15s}, 0ms);
+  see({2, second_start, 1s}, 1s, 1, 1s, second_start);
+  EXPECT_TRUE(is_open(RestartGuard::known, 16s));
+  EXPECT_EQ(see({3, second_start + 1, 1s}, 20s, 1, 1s, second_start + 1), 15s);
+  EXPECT_FALSE(is_open(RestartGuard::known, 34'999ms));
+  EXPECT_TRUE(is_open(RestartGuard::known, 35s));
+}
+
 TEST_F(EpochWatches, TheWaitIsNoShorterThanWhatNobodyHasTold) {
   see({1, first_start, 1s}, 0ms);
   EXPECT_EQ(see({2, second_start, 1s}, 1s, 1, 1s, second_start), 10s);
