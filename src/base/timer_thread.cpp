@@ -95,10 +95,15 @@ bool TimerThread::schedule(const std::shared_ptr<Task>& task, Times times) {
       times.latest = std::min(times.latest, task->times_->latest);
       remove(task);
     }
+    const auto entry = tasks_.emplace(times.due, task).first;
+    try {
+      latest_.insert(times.latest);
+    } catch (...) {  // no memory
+      tasks_.erase(entry);
+      throw;
+    }
     task->times_ = times;
-    latest_.insert(times.latest);
-    const auto place = tasks_.emplace(times.due, task).first;
-    first = place == tasks_.begin();
+    first = entry == tasks_.begin();
   }
   if (first) changed_.notify_one();
   return true;

@@ -23,13 +23,15 @@ Acquisition::Acquisition(SharedSpec spec, Hold& hold, Waiting how,
       uses_line_(how != Waiting::nothing &&
                  (!spec_->reenters() || spec_->options.owner == OwnerId::this_thread() ||
                   (owner_moves_ && !owner_.is_named()))),
+      label_(how == Waiting::event_loop ? thread_label() : std::string()),
       backoff_(spec_->options) {}
 
 Acquisition::~Acquisition() { leave_line(); }
 
 Candidate& Acquisition::candidate() {
   if (!candidate_) {
-    candidate_.emplace(spec_, spec_->reenters() ? owner_ : OwnerId::this_thread());
+    candidate_.emplace(spec_, spec_->reenters() ? owner_ : OwnerId::this_thread(),
+                       how_ == Waiting::event_loop ? label_ : thread_label());
   }
   return *candidate_;
 }
@@ -41,6 +43,7 @@ std::optional<Clock::time_point> Acquisition::step(bool cancelled) {
 }
 
 std::optional<Clock::time_point> Acquisition::turn(bool cancelled) {
+  if (generation_ != process_generation()) become_another();
   if (napping_) {
     LocalQueue::Woken woken;
     if (const auto until = waiter_->nap(deadline_, cancelled, candidate().token(), woken)) {
@@ -50,6 +53,9 @@ std::optional<Clock::time_point> Acquisition::turn(bool cancelled) {
     if (woken.index() != 0 && attempt(std::move(woken))) return std::nullopt;
   }
   if (cancelled) cancel();
+  if (!waiter_ && Clock::now() < again_ && !is_late()) {  // called early
+    return deadline_ ? std::min(again_, *deadline_) : again_;
+  }
   if (is_my_turn()) {
     LocalQueue::Woken woken;
     // The thread of event loops asks for one after the other. After it had to wait for an answer
@@ -66,6 +72,14 @@ std::optional<Clock::time_point> Acquisition::turn(bool cancelled) {
   napping_ = waiter_.has_value();
   if (napping_) return Clock::now();
   return deadline_ ? std::min(again_, *deadline_) : again_;
+}
+
+/// In a child that was forked meanwhile, by an observer: the line is the parent's, and so are those
+/// who would wake this one.
+void Acquisition::become_another() {
+  generation_ = process_generation();
+  waiter_.reset();
+  napping_ = uses_line_ = false;
 }
 
 bool Acquisition::is_my_turn() {
@@ -106,7 +120,25 @@ bool Acquisition::attempt(LocalQueue::Woken woken) {
   return true;
 }
 
+/// Removes a lock that was handed over, unless it is taken.
+class Acquisition::UnusedHandoff {
+ public:
+  UnusedHandoff(const SharedSpec& spec, const LocalQueue::Woken& woken)
+      : spec_(spec), handoff_(std::get_if<Handoff>(&woken)) {}
+  ~UnusedHandoff() {
+    if (handoff_ != nullptr) remove_token_later(spec_, handoff_->token, WasStored::yes);
+  }
+  UnusedHandoff(const UnusedHandoff&) = delete;
+  UnusedHandoff& operator=(const UnusedHandoff&) = delete;
+  void dismiss() noexcept { handoff_ = nullptr; }
+
+ private:
+  const SharedSpec& spec_;
+  const Handoff* handoff_;
+};
+
 bool Acquisition::ask(LocalQueue::Woken woken) {
+  UnusedHandoff unused(spec_, woken);
   if ((!waiter_ || owner_moves_) && reenter()) return true;
   if (const auto* failure = std::get_if<SharedFailure>(&woken)) raise_shared(*failure);
   if (!waiter_ && uses_line_ && others_wait()) {
@@ -120,6 +152,8 @@ bool Acquisition::ask(LocalQueue::Woken woken) {
   if (spec_->options.renew) Holding::prepare_renewal(*spec_);
   auto* const handoff = std::get_if<Handoff>(&woken);
   asked_ = handoff == nullptr;
+  (void)candidate();  // which may need memory
+  unused.dismiss();
   auto result = handoff != nullptr ? candidate().receive(std::move(*handoff))
                                    : candidate().ask(may_queue, uses_line_);
   if (auto* holding = std::get_if<std::shared_ptr<Holding>>(&result)) {
@@ -136,10 +170,17 @@ bool Acquisition::ask(LocalQueue::Woken woken) {
 
 bool Acquisition::settle(std::shared_ptr<Holding> holding) {
   auto entered = holding;
-  if (spec_->reenters()) entered = ReentryTable::instance().put(owner_, holding);
+  OwnerId by;
+  try {
+    by = owner_;
+    if (spec_->reenters()) entered = ReentryTable::instance().put(owner_, holding);
+  } catch (...) {  // no memory
+    holding->withdraw();
+    throw;
+  }
   const bool is_new = entered == holding;
   if (!is_new) holding->withdraw();  // its owner got it in another thread meanwhile
-  hold_.take(std::move(entered), owner_, how_ == Waiting::event_loop);
+  hold_.take(std::move(entered), std::move(by), how_ == Waiting::event_loop);
   acquired_ = true;
   if (is_new) {
     notify_end(EventKind::acquired);

@@ -5,9 +5,11 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string>
 #include <string_view>
 
 #include "base/clock.hpp"
+#include "base/process.hpp"
 #include "lock/candidate.hpp"
 #include "lock/holding.hpp"
 #include "memcachedlock/detail/hold.hpp"
@@ -45,9 +47,12 @@ class Acquisition {
   void abandon() noexcept;
 
  private:
+  class UnusedHandoff;
+
   std::optional<Clock::time_point> turn(bool cancelled);
   /// Made when it is needed: to enter again needs none.
   Candidate& candidate();
+  void become_another();
   [[nodiscard]] bool is_my_turn();
   [[nodiscard]] bool is_late() const { return deadline_ && Clock::now() >= *deadline_; }
   /// One request, or what came while it stood in line; true when that was the end of it.
@@ -78,7 +83,9 @@ class Acquisition {
   const bool owner_moves_;
   /// Whether it stands in the line of this process. Not for an owner that other threads or
   /// processes share: it may get in where those before it can't.
-  const bool uses_line_;
+  bool uses_line_;
+  const std::string label_;  // of the thread that has begun it, if that is not this one
+  unsigned generation_ = process_generation();
   const Clock::time_point started_ = Clock::now();
 
   std::optional<Candidate> candidate_;

@@ -34,8 +34,8 @@ Clock::duration drift_of(milliseconds lease) { return lease / 500 + milliseconds
 
 }  // namespace
 
-Candidate::Candidate(SharedSpec spec, OwnerId owner)
-    : bid_{std::move(spec), std::move(owner), thread_label()},
+Candidate::Candidate(SharedSpec spec, OwnerId owner, std::string label)
+    : bid_{std::move(spec), std::move(owner), std::move(label)},
       generation_(process_generation()),
       token_(next_token()),
       stamp_(next_stamp()) {}
@@ -68,6 +68,7 @@ void Candidate::take_seat(std::string token) {
 
 Snapshot Candidate::add() {
   queued_ = false;
+  stamp_ = next_stamp();  // a waiter that saw it before must not take it for the old record
   sent_ = taken_by(bid_, {}, token_, stamp_, token_);
   const LockOptions& options = spec_->options;
   return spec_->server.add_and_read(
@@ -167,7 +168,7 @@ Candidate::Attempt Candidate::ask(bool may_queue, bool lined_up) {
     // Who asks again only looks, as that costs least.
     if (queued_ || (contended_ && !at_once)) return judge(server.read_lock(spec_->key), started);
     return judge(at_once ? enter_queue() : add(), started);
-  } catch (const Error&) {
+  } catch (...) {
     if (may_have_landed_ || queued_) remove_token_later(spec_, token_);
     queued_ = false;
     throw;
@@ -183,7 +184,7 @@ Candidate::Attempt Candidate::receive(Handoff handoff) {
   queued_ = false;
   try {
     return judge(std::move(handoff.snapshot), handoff.started);
-  } catch (const Error&) {
+  } catch (...) {
     if (may_have_landed_) remove_token_later(spec_, token_);
     throw;
   }

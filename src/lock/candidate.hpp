@@ -27,7 +27,8 @@ class Candidate {
   };
   using Attempt = std::variant<std::shared_ptr<Holding>, Contended, Guarded>;
 
-  Candidate(SharedSpec spec, OwnerId owner);
+  /// `label` is of the thread that acquires (thread_label()).
+  Candidate(SharedSpec spec, OwnerId owner, std::string label);
   /// Leaves the record's queue.
   ~Candidate();
   /// Leaves it in the background.

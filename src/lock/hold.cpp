@@ -36,9 +36,9 @@ OwnerId Hold::owner_for(const LockSpec& spec, bool for_loop) {
   return loop_owner;
 }
 
-void Hold::take(std::shared_ptr<Holding> entered, const OwnerId& by, bool for_loop) {
+void Hold::take(std::shared_ptr<Holding> entered, OwnerId by, bool for_loop) {
   holding = std::move(entered);
-  owner = by;
+  owner = std::move(by);
   generation = process_generation();
   on_loop = for_loop;
   ++depth;

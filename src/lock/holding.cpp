@@ -183,7 +183,9 @@ bool Holding::hand_over(LocalQueue::Claim& next) {
     }
     const auto found = record_in(handoff.snapshot.lock);
     if (found && found->holds(handoff.token)) {
-      next.serve(std::move(handoff));
+      const std::string given = handoff.token;
+      // It has left the line meanwhile: the removal wakes the next one.
+      if (!next.serve(std::move(handoff))) remove_token_later(bid.spec, given, WasStored::yes);
       return true;
     }
     if (!found || !found->holds(token_)) return false;
@@ -268,32 +270,36 @@ void Holding::withdraw() {
   LocalQueue::wake(*spec_);
 }
 
-void Holding::reserve(milliseconds time, std::function<void()> on_lapse) {
+bool Holding::reserve(milliseconds time, std::function<void()> on_lapse) {
+  bool kept = false;
   {
     const MutexLock lock(mutex_);
-    bool kept = false;
     try {
       kept = owns() && rewrite(true, time) == Write::done;
     } catch (const Error&) {  // unknown: not to be counted on
     }
     State held = State::held;
-    if (!state_.compare_exchange_strong(held, kept ? State::reserved : State::lost)) return;
+    if (!state_.compare_exchange_strong(held, kept ? State::reserved : State::lost)) return false;
     renewing_.store(false);
-    on_lapse_ = std::move(on_lapse);
+    if (kept) {
+      // Before it is unlocked: its owner may resume it at once, by another thread.
+      on_lapse_ = std::move(on_lapse);
+      const auto end = deadline_.load();
+      end_tasks();
+      try {
+        scheduled_.store(true);
+        spec_->server.renewing().schedule(shared_from_this(), {end, end});
+      } catch (const std::exception&) {  // no thread: then memcached ends it
+      }
+    }
   }
-  if (!is_reserved()) {
+  if (!kept) {
     remove_token_later(spec_, token_, WasStored::yes);  // rather than at the end of its lease
     announce_loss();
-    return;
-  }
-  const auto end = deadline_.load();
-  end_tasks();
-  try {
-    scheduled_.store(true);
-    spec_->server.renewing().schedule(shared_from_this(), {end, end});
-  } catch (const std::system_error&) {  // then memcached ends it
+    return false;
   }
   notify(EventKind::reserved, time);
+  return true;
 }
 
 bool Holding::resume() {
@@ -303,7 +309,10 @@ bool Holding::resume() {
     const bool mine =
         Clock::now() < deadline_.load() && rewrite(false, lease_.load()) == Write::done;
     state_.store(mine ? State::held : State::over);
-    if (!mine) return false;
+    if (!mine) {
+      remove_token_later(spec_, token_, WasStored::yes);  // lapse() leaves it alone from now on
+      return false;
+    }
   }
   const bool is_asked = [&] {
     const MutexLock lock(stop_mutex_);

@@ -41,8 +41,8 @@ class Holding final : public TimerThread::Task, public std::enable_shared_from_t
   /// Takes back what was never granted, or not used: a release that nobody is told of.
   void withdraw();
   /// Held for its owner, but by nobody, for `time`. `on_lapse` is called in the background when
-  /// that has passed unused.
-  void reserve(std::chrono::milliseconds time, std::function<void()> on_lapse);
+  /// that has passed unused. False if the lease is lost, or may be.
+  bool reserve(std::chrono::milliseconds time, std::function<void()> on_lapse);
   /// Held again, for a full lease. False when somebody else has it or may have it.
   bool resume();
   /// Throws std::system_error where a thread can't be made; not soon after prepare_renewal().

@@ -89,8 +89,7 @@ Release BasicLock::leave(std::optional<milliseconds> reservation) {
   const auto forget = [owner, kept = std::weak_ptr(holding)] {
     if (const auto lapsed = kept.lock()) detail::ReentryTable::instance().forget(owner, lapsed);
   };
-  holding->reserve(*reservation, forget);
-  if (holding->is_reserved()) return Release::released;
+  if (holding->reserve(*reservation, forget)) return Release::released;
   detail::ReentryTable::instance().forget(owner, holding);
   return Release::lost;
 }

@@ -1,6 +1,7 @@
 #include "server/connection_pool.hpp"
 
 #include <algorithm>
+#include <new>
 #include <utility>
 
 namespace memcachedlock::detail {
@@ -76,7 +77,10 @@ class ConnectionPool::Watch final : public TimerThread::Task,
 
 ConnectionPool::ConnectionPool(const ServerAddress& address, const ClientOptions& options,
                                std::size_t most)
-    : address_(address), options_(options), max_connections_(most), watch_(std::make_shared<Watch>()) {}
+    : address_(address),
+      options_(options),
+      max_connections_(most),
+      watch_(std::make_shared<Watch>()) {}
 
 ConnectionPool::~ConnectionPool() = default;
 
@@ -102,7 +106,7 @@ std::optional<std::unique_ptr<Connection>> ConnectionPool::take(std::chrono::mil
   return std::nullopt;
 }
 
-void ConnectionPool::give_back(std::unique_ptr<Connection> connection) {
+void ConnectionPool::give_back(std::unique_ptr<Connection> connection) noexcept {
   const MutexLock lock(mutex_);
   if (!waiters_.empty()) {
     Waiter& next = *waiters_.front();
@@ -110,11 +114,16 @@ void ConnectionPool::give_back(std::unique_ptr<Connection> connection) {
     next.connection = std::move(connection);
     next.is_served = true;
     next.served.notify_one();  // under the mutex: it is gone soon after
-  } else if (connection != nullptr) {
-    idle_.push_back(std::move(connection));
-  } else {
-    --made_;
+    return;
   }
+  try {
+    if (connection != nullptr) {
+      idle_.push_back(std::move(connection));
+      return;
+    }
+  } catch (const std::bad_alloc&) {  // then it is closed
+  }
+  --made_;
 }
 
 std::optional<ConnectionPool::PooledConnection> ConnectionPool::borrow(

@@ -45,7 +45,7 @@ class ConnectionPool {
   /// One that is idle, or null where one may be made; nothing when the time is over.
   std::optional<std::unique_ptr<Connection>> take(std::chrono::milliseconds limit);
   /// To who has waited the longest, or to those that are idle. Null: it was closed.
-  void give_back(std::unique_ptr<Connection> connection);
+  void give_back(std::unique_ptr<Connection> connection) noexcept;
 
   const ServerAddress& address_;
   const ClientOptions& options_;

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <condition_variable>
 #include <functional>
 #include <unordered_map>
 #include <utility>
@@ -44,7 +43,7 @@ struct Queues {
 }  // namespace
 
 struct LocalQueue::Entry {
-  enum class State { busy, asleep, claimed, served, failed };
+  enum class State { busy, asleep, claimed, served, failed, left };
 
   Entry(Bid its_bid, std::function<void()> its_wake)
       : bid(std::move(its_bid)), wake(std::move(its_wake)) {}
@@ -57,11 +56,7 @@ struct LocalQueue::Entry {
   Clock::time_point since = Clock::now();
   std::string token;  // what may stand for it in the record's queue
 
-  void notify() {
-    wake();
-    changed.notify_all();
-  }
-  std::condition_variable_any changed;  // for one that leaves while it is claimed
+  void notify() const { wake(); }
 };
 
 LocalQueue::LocalQueue() = default;
@@ -83,9 +78,9 @@ std::optional<LocalQueue::Claim> LocalQueue::claim(const LockSpec& spec) {
   if (!queue) return std::nullopt;
   const MutexLock lock(queue->mutex_);
   if (queue->entries_.empty()) return std::nullopt;
-  Entry& first = *queue->entries_.front();
-  if (first.state != Entry::State::asleep) return std::nullopt;
-  first.state = Entry::State::claimed;
+  const std::shared_ptr<Entry> first = queue->entries_.front();
+  if (first->state != Entry::State::asleep) return std::nullopt;
+  first->state = Entry::State::claimed;
   return Claim(queue, first);
 }
 
@@ -100,7 +95,7 @@ void LocalQueue::wake(const LockSpec& spec, Clock::duration pause) {
 
 LocalQueue::Waiter::Waiter(Bid bid, std::function<void()> wake)
     : generation_(process_generation()),
-      entry_(std::make_unique<Entry>(std::move(bid), std::move(wake))) {
+      entry_(std::make_shared<Entry>(std::move(bid), std::move(wake))) {
   Queues& queues = Queues::instance();
   const std::string& name = entry_->bid.spec->name;
   Queues::Shard& shard = queues.shard(name);
@@ -109,7 +104,7 @@ LocalQueue::Waiter::Waiter(Bid bid, std::function<void()> wake)
   if (!queue) queue = std::make_shared<LocalQueue>();
   queue_ = queue;
   const MutexLock queue_lock(queue_->mutex_);
-  position_ = queue_->entries_.insert(queue_->entries_.end(), entry_.get());
+  position_ = queue_->entries_.insert(queue_->entries_.end(), entry_);
   wakes_seen_ = queue_->wakes_;
   queues.waiting.fetch_add(1);
 }
@@ -119,20 +114,14 @@ LocalQueue::Waiter::~Waiter() { (void)leave(std::nullopt, false); }
 LocalQueue::Waiter::Left LocalQueue::Waiter::leave(std::optional<std::string> seat, bool acquired) {
   if (std::exchange(left_, true) || generation_ != process_generation()) return {};
   Left left{std::move(seat), std::nullopt};
-  {
-    // A holder that has claimed it still writes to it.
-    const MutexLock lock(queue_->mutex_);
-    while (entry_->state == Entry::State::claimed) {
-      entry_->changed.wait_until(queue_->mutex_, Clock::now() + look_around);
-    }
-    if (entry_->state == Entry::State::served) left.unused = entry_->handoff.token;
-    entry_->state = Entry::State::busy;  // from now on it can't be claimed
-  }
   Queues& queues = Queues::instance();
   const std::string& name = entry_->bid.spec->name;
   Queues::Shard& shard = queues.shard(name);
   const MutexLock lock(shard.mutex);
   const MutexLock queue_lock(queue_->mutex_);
+  // A holder that has claimed it finds that out when it serves it.
+  if (entry_->state == Entry::State::served) left.unused = entry_->handoff.token;
+  entry_->state = Entry::State::left;
   const bool was_first = is_first();
   queue_->entries_.erase(position_);
   queues.waiting.fetch_sub(1);
@@ -159,7 +148,7 @@ LocalQueue::Waiter::Left LocalQueue::Waiter::leave(std::optional<std::string> se
   return left;
 }
 
-bool LocalQueue::Waiter::is_first() const { return queue_->entries_.front() == entry_.get(); }
+bool LocalQueue::Waiter::is_first() const { return queue_->entries_.front() == entry_; }
 
 bool LocalQueue::Waiter::may_ask() {
   const MutexLock lock(queue_->mutex_);
@@ -183,7 +172,7 @@ void LocalQueue::Waiter::ask_after(Clock::duration pause) {
 
 void LocalQueue::Waiter::fail(const SharedFailure& failure) {
   const MutexLock lock(queue_->mutex_);
-  for (Entry* entry : queue_->entries_) {
+  for (const std::shared_ptr<Entry>& entry : queue_->entries_) {
     const bool is_ours = entry->bid.spec->cluster == entry_->bid.spec->cluster;
     if (!is_ours || entry->state != Entry::State::asleep || entry->since > entry_->asked) continue;
     entry->failure = failure;
@@ -232,15 +221,15 @@ std::optional<Clock::time_point> LocalQueue::Waiter::nap(std::optional<Clock::ti
   return until;
 }
 
-LocalQueue::Claim::Claim(std::shared_ptr<LocalQueue> queue, Entry& entry) noexcept
-    : queue_(std::move(queue)), entry_(&entry) {}
+LocalQueue::Claim::Claim(std::shared_ptr<LocalQueue> queue, std::shared_ptr<Entry> entry) noexcept
+    : queue_(std::move(queue)), entry_(std::move(entry)) {}
 
-LocalQueue::Claim::Claim(Claim&& other) noexcept
-    : queue_(std::move(other.queue_)), entry_(std::exchange(other.entry_, nullptr)) {}
+LocalQueue::Claim::Claim(Claim&& other) noexcept = default;
 
 LocalQueue::Claim::~Claim() {
   if (entry_ == nullptr) return;
   const MutexLock lock(queue_->mutex_);
+  if (entry_->state != Entry::State::claimed) return;
   entry_->state = Entry::State::asleep;
   entry_->notify();
 }
@@ -249,12 +238,13 @@ const Bid& LocalQueue::Claim::bid() const noexcept { return entry_->bid; }
 
 const std::string& LocalQueue::Claim::token() const noexcept { return entry_->token; }
 
-void LocalQueue::Claim::serve(Handoff handoff) {
-  Entry& entry = *std::exchange(entry_, nullptr);
+bool LocalQueue::Claim::serve(Handoff handoff) {
   const MutexLock lock(queue_->mutex_);
-  entry.handoff = std::move(handoff);
-  entry.state = Entry::State::served;
-  entry.notify();  // under the mutex: it is gone soon after
+  if (entry_->state != Entry::State::claimed) return false;
+  entry_->handoff = std::move(handoff);
+  entry_->state = Entry::State::served;
+  entry_->notify();
+  return true;
 }
 
 }  // namespace memcachedlock::detail

@@ -43,7 +43,7 @@ class LocalQueue {
   static std::shared_ptr<LocalQueue> find(const LockSpec& spec);
 
   Mutex mutex_;
-  std::list<Entry*> entries_ MCL_GUARDED_BY(mutex_);
+  std::list<std::shared_ptr<Entry>> entries_ MCL_GUARDED_BY(mutex_);
   Clock::time_point ask_at_ MCL_GUARDED_BY(mutex_){};  // when the first is to ask
   unsigned wakes_ MCL_GUARDED_BY(mutex_) = 0;
   // In the record's queue, by its token, left by a waiter that gave up.
@@ -92,9 +92,9 @@ class LocalQueue::Waiter {
   [[nodiscard]] bool is_first() const MCL_REQUIRES(queue_->mutex_);
 
   std::shared_ptr<LocalQueue> queue_;
-  const unsigned generation_;  // of the process; a child has no part in its parent's queue
-  const std::unique_ptr<Entry> entry_;
-  std::list<Entry*>::iterator position_;  // guarded by the queue's mutex
+  const unsigned generation_;           // of the process; a child has no part in its parent's queue
+  const std::shared_ptr<Entry> entry_;  // shared with who has claimed it
+  std::list<std::shared_ptr<Entry>>::iterator position_;  // guarded by the queue's mutex
   unsigned wakes_seen_ = 0;
   bool left_ = false;
 };
@@ -102,18 +102,19 @@ class LocalQueue::Waiter {
 /// Ends with serve(), or lets the one who was claimed sleep on.
 class LocalQueue::Claim {
  public:
-  Claim(std::shared_ptr<LocalQueue> queue, Entry& entry) noexcept;
+  Claim(std::shared_ptr<LocalQueue> queue, std::shared_ptr<Entry> entry) noexcept;
   Claim(Claim&& other) noexcept;
   Claim& operator=(Claim&&) = delete;
   ~Claim();
   [[nodiscard]] const Bid& bid() const noexcept;
   /// What may stand for it in the record's queue.
   [[nodiscard]] const std::string& token() const noexcept;
-  void serve(Handoff handoff);
+  /// False where it has left the line meanwhile: the lock is nobody's then.
+  [[nodiscard]] bool serve(Handoff handoff);
 
  private:
   std::shared_ptr<LocalQueue> queue_;
-  Entry* entry_;
+  std::shared_ptr<Entry> entry_;
 };
 
 }  // namespace memcachedlock::detail

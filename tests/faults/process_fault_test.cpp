@@ -17,6 +17,7 @@
 #include "support/between_processes.hpp"
 #include "support/fault_proxy.hpp"
 #include "support/local_server.hpp"
+#include "support/lock_once.hpp"
 #include "support/recorder.hpp"
 
 namespace mcl = memcachedlock;
@@ -294,6 +295,39 @@ TEST_F(ProcessFaults, RenewalMeetsEverythingAtAnyMoment) {
     EXPECT_TRUE(
         eventually([&] { return mcl::Lock(client(), "key" + std::to_string(i)).try_lock(); }));
   }
+}
+
+// Fault: an observer forks while its thread stands in line behind another. Promise: the child waits
+// on, by itself.
+TEST(ForkedWaiters, GoOnWaiting) {
+  const LocalServer server;
+  struct Forking : mcl::Observer {
+    void on_event(const mcl::Event& event) override {
+      if (event.kind != mcl::EventKind::contended || ++contended != 2) return;
+      child = fork();
+      if (child == 0) is_child = true;
+    }
+    std::atomic<int> contended{0};
+    std::atomic<pid_t> child{-1};
+    std::atomic<bool> is_child{false};
+  };
+  const auto forking = std::make_shared<Forking>();
+  const mcl::MemcachedClient client(server.address(), {.observer = forking});
+  mcl::Lock holder(client, "key");
+  holder.lock();
+  std::thread first([&] { lock_once(mcl::Lock(client, "key")); });
+  ASSERT_TRUE(eventually([&] { return forking->contended == 1; }));
+  std::thread second([&] {
+    mcl::Lock lock(client, "key");
+    const bool held = lock.try_lock_for(30s);
+    if (forking->is_child) _exit(held && lock.release() == mcl::Release::released ? 0 : 1);
+    EXPECT_TRUE(held);
+  });
+  ASSERT_TRUE(eventually([&] { return forking->child > 0; }));
+  holder.unlock();
+  first.join();
+  second.join();
+  EXPECT_TRUE(ended_well(forking->child));
 }
 
 }  // namespace

@@ -73,6 +73,42 @@ TEST_F(Asio, ACoroutineLocksAndReleases) {
   }());
 }
 
+TEST_F(Asio, TheRecordNamesTheThreadThatAcquires) {
+  run([&]() -> asio::awaitable<void> {
+    mcl::Lock lock(client, "key");
+    co_await mcl::async_lock(executor(), lock, asio::use_awaitable);
+    const auto status = mcl::inspect(client, "key");
+    EXPECT_TRUE(status && status->holders.front().thread == gettid());
+  }());
+}
+
+// Fault: a lock is handed to one in line whose owner has lost its lease by another thread. Promise:
+// nobody waits for the end of a lease that nobody has.
+TEST_F(Asio, AHandOverThatCannotBeTakenIsRemoved) {
+  const mcl::OwnerId owner = mcl::OwnerId::unique();
+  mcl::Lock holder(client, "key", {.timeout = 1h, .interval = 1h});
+  holder.lock();
+  mcl::RLock waiting(client, "key", {.timeout = 1h, .interval = 1h, .owner = owner});
+  std::promise<void> ended;
+  mcl::async_lock(executor(), waiting, [&](const std::exception_ptr& trouble) {
+    EXPECT_NE(trouble, nullptr);
+    ended.set_value();
+  });
+  std::thread thread([&] { loop.run(); });
+  EXPECT_TRUE(eventually([&] { return recorder->count(mcl::EventKind::contended) == 1; }));
+  (void)server.ask("flush_all");
+  mcl::RLock inside(client, "key",
+                    {.timeout = 100ms, .owner = owner, .restart_guard = mcl::RestartGuard::off});
+  inside.lock();
+  EXPECT_TRUE(eventually([&] { return !inside.owns_lock(); }));
+  mcl::Lock another(client, "key", {.timeout = 1h, .restart_guard = mcl::RestartGuard::off});
+  EXPECT_TRUE(eventually([&] { return another.try_lock(); }));
+  EXPECT_EQ(another.release(), mcl::Release::released);  // to the one in line
+  ended.get_future().wait();
+  thread.join();
+  EXPECT_TRUE(eventually([&] { return server.get("memcachedlock:key").empty(); }));
+}
+
 TEST_F(Asio, ErrorsComeAsExceptions) {
   run([&]() -> asio::awaitable<void> {
     mcl::Lock lock(client, "key");

@@ -19,12 +19,14 @@ using namespace std::chrono_literals;
 namespace {
 
 std::atomic<int> allocated{0};
+thread_local int until_failure = 0;  // 0: none fails
 
 }  // namespace
 
 // NOLINTBEGIN(*-avoid-malloc)
 [[gnu::noinline]] void* operator new(std::size_t size) {
   ++allocated;
+  if (until_failure > 0 && --until_failure == 0) throw std::bad_alloc();
   void* memory = std::malloc(size);
   if (memory == nullptr) throw std::bad_alloc();
   return memory;
@@ -91,6 +93,33 @@ TEST_P(Cost, EnteringAgainAllocatesNothing) {
     inner.unlock();
   };
   EXPECT_EQ(allocations(once), 0);
+}
+
+// Fault: memory runs out at any allocation of an acquire. Promise: nothing stays that others would
+// wait for, and what says that it is held is.
+TEST_P(Cost, WithoutMemoryNothingStays) {
+  const mcl::LockOptions options{
+      .timeout = 1h, .renew = true, .owner = mcl::OwnerId::named("an owner with a long name")};
+  int failed = 0;
+  bool through = false;
+  for (int at = 1; !through; ++at) {
+    mcl::RLock lock(client, "key", options);
+    until_failure = at;
+    try {
+      lock.lock();
+      through = until_failure > 0;  // that many there were not
+    } catch (const std::bad_alloc&) {
+      ++failed;
+      until_failure = 0;
+      EXPECT_FALSE(lock.owns_lock()) << at;
+    } catch (const mcl::Unavailable&) {  // libmemcached had none
+      until_failure = 0;
+    }
+    until_failure = 0;
+    if (lock.owns_lock()) EXPECT_EQ(lock.release(), mcl::Release::released);
+    EXPECT_TRUE(eventually([&] { return server.get("memcachedlock:key").empty(); })) << at;
+  }
+  EXPECT_GT(failed, 10);
 }
 
 INSTANTIATE_TEST_SUITE_P(, Cost, testing::Values(mcl::Protocol::text, mcl::Protocol::binary),

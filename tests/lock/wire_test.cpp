@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <regex>
+#include <set>
 #include <string>
 #include <utility>
 
@@ -113,6 +114,27 @@ TEST_F(Wire, AReservation) {
             "gets memcachedlock:key\n"
             "cas memcachedlock:key 0 TTL SIZE CAS\n"
             "\n");
+}
+
+// Fault: an acquire that the restart guard held back adds again with the stamp of its first record.
+// A waiter that saw that one counts its lease from then. Promise: each writing has its own stamp.
+TEST(Stamps, AreNewForEachWriting) {
+  const LocalServer server;
+  FaultProxy proxy(server.port());
+  const mcl::MemcachedClient client(proxy.address(), {.restart_window = 300ms});
+  const mcl::LockOptions options{.timeout = 300ms};
+  lock_once(mcl::Lock(client, "key", options));
+  (void)server.ask("flush_all");
+  proxy.arm({});
+  lock_once(mcl::Lock(client, "key", options));
+  const std::string text = proxy.requests();
+  const std::regex stamp("mcl1 held 300 ([0-9a-f]{15}) ");
+  std::multiset<std::string> stamps;
+  for (std::sregex_iterator found(text.begin(), text.end(), stamp), none; found != none; ++found) {
+    stamps.insert((*found)[1]);
+  }
+  EXPECT_GE(stamps.size(), 2U) << text;
+  EXPECT_EQ(stamps.size(), std::set<std::string>(stamps.begin(), stamps.end()).size()) << text;
 }
 
 }  // namespace

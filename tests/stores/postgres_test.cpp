@@ -122,7 +122,7 @@ TEST_F(Postgres, ADeadlockIsAConflictAndRunsAgain) {
   other.join();
   EXPECT_EQ(value(1), 2);
   EXPECT_EQ(value(2), 2);
-  EXPECT_EQ(runs, 3);
+  EXPECT_GE(runs, 3);
 }
 
 TEST_F(Postgres, WritersThatWaitForTheirTurnDoNotConflict) {

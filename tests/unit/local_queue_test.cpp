@@ -117,7 +117,7 @@ TEST_F(LocalQueues, HandTheLockToTheFirstThatSleeps) {
   ASSERT_TRUE(claim);
   Handoff handoff;
   handoff.token = "new";
-  claim->serve(std::move(handoff));
+  EXPECT_TRUE(claim->serve(std::move(handoff)));
   EXPECT_FALSE(first.nap());
   ASSERT_TRUE(std::holds_alternative<Handoff>(first.woken));
   EXPECT_EQ(std::get<Handoff>(first.woken).token, "new");
@@ -130,10 +130,25 @@ TEST_F(LocalQueues, ReturnAHandOverThatNobodyTook) {
   EXPECT_TRUE(first->nap());
   Handoff handoff;
   handoff.token = "new";
-  LocalQueue::claim(*spec)->serve(std::move(handoff));
+  EXPECT_TRUE(LocalQueue::claim(*spec)->serve(std::move(handoff)));
   const auto left = first->waiter.leave(std::nullopt, false);
   EXPECT_EQ(left.unused, "new");
   EXPECT_FALSE(left.seat);
+}
+
+// It does not wait for the holder, which may never decide: its thread may end the process.
+TEST_F(LocalQueues, TellAHolderThatTheOneItHasClaimedHasLeft) {
+  std::optional<Waiting> first(std::in_place, spec);
+  EXPECT_TRUE(first->waiter.may_ask());
+  first->waiter.ask_after(1h);
+  EXPECT_TRUE(first->nap());
+  auto claim = LocalQueue::claim(*spec);
+  ASSERT_TRUE(claim);
+  first.reset();
+  EXPECT_EQ(claim->bid().spec, spec);
+  EXPECT_FALSE(claim->serve({}));
+  claim.reset();
+  EXPECT_FALSE(LocalQueue::has(*spec));
 }
 
 TEST_F(LocalQueues, PassASeatToTheNextAndReturnTheLastOne) {

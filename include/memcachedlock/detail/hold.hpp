@@ -32,8 +32,7 @@ struct MEMCACHEDLOCK_EXPORT Hold {
   /// is the owner of what an event loop acquires.
   [[nodiscard]] MEMCACHEDLOCK_HIDDEN OwnerId owner_for(const LockSpec& spec, bool for_loop);
   /// One level deeper: with the lock, or without it.
-  MEMCACHEDLOCK_HIDDEN void take(std::shared_ptr<Holding> entered, const OwnerId& by,
-                                 bool for_loop);
+  MEMCACHEDLOCK_HIDDEN void take(std::shared_ptr<Holding> entered, OwnerId by, bool for_loop);
   MEMCACHEDLOCK_HIDDEN void take_unprotected(const OwnerId& by);
   /// Throws std::system_error where nothing is held.
   MEMCACHEDLOCK_HIDDEN void require(const LockSpec& spec) const;

@@ -154,6 +154,10 @@ class ClientSource {
       : source_(std::make_shared<Source>()) {
     source_->given = std::move(client);
   }
+  // A moved-from callable can be called on.
+  ClientSource(const ClientSource&) = default;
+  ClientSource& operator=(const ClientSource&) = default;
+  ~ClientSource() = default;
   [[nodiscard]] const MemcachedClient& get() const {
     return source_->given ? *source_->given : source_->from_environment();
   }
