@@ -80,7 +80,7 @@ class MEMCACHEDLOCK_EXPORT TimedOut : public Error {
   ~TimedOut() override;
 };
 
-/// Stop was requested before lock() had acquired the lock.
+/// The wait was cancelled before it acquired the lock.
 class MEMCACHEDLOCK_EXPORT Cancelled : public Error {
  public:
   using Error::Error;

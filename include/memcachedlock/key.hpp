@@ -15,7 +15,7 @@ namespace memcachedlock {
 /// A text that memcached takes as it is stays readable: `prefix + text`, or
 /// `prefix + scope + '^' + text`. Any other (too long, spaces, control bytes, beyond ASCII, a '^')
 /// is put there as its SHA-256 in hex. Two different pairs of scope and text never share an item:
-/// no readable part holds the separator, and a text of 64 hex digits is itself hashed.
+/// no readable part holds the separator, and 64 digits 0-9a-f are hashed too.
 ///
 /// A value; safe to copy and share.
 class MEMCACHEDLOCK_EXPORT Key {

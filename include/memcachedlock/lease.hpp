@@ -28,7 +28,7 @@ class MEMCACHEDLOCK_EXPORT Lease {
   /// Refers to the holding of the other.
   Lease& operator=(const Lease&) noexcept;
 
-  /// Held, and by the local steady clock not run out.
+  /// Held, and not expired by the local boot clock.
   [[nodiscard]] bool owns_lock() const;
   /// Until the lease runs out; 0 when it is not held.
   [[nodiscard]] std::chrono::milliseconds remaining() const;

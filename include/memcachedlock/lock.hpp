@@ -51,7 +51,7 @@ class AsyncRelease;
 /// `gets`. Before, the first use of a server reads its epoch, and each new connection, then the
 /// client every 20 s, the server's clock (`stats`). A release is one `cas`, an extension `cas` +
 /// `gets` in one round trip. While it waits, each look is one `gets`. If a thread of this process
-/// holds the lock, its release hands it over by `cas` + `gets`; the first that waits looks after 50
+/// holds the lock, it usually hands it over by `cas` + `gets`; the first that waits looks after 50
 /// ms all the same, then every `interval`. A waiter in the queue (see LockOptions::fair) adds
 /// `append` + `gets` to enter, and `cas` + `gets` to confirm what it was granted.
 class MEMCACHEDLOCK_EXPORT BasicLock {
@@ -70,7 +70,7 @@ class MEMCACHEDLOCK_EXPORT BasicLock {
   /// once, more than a year is no limit. Throws as lock().
   template <class Rep, class Period>
   [[nodiscard]] bool try_lock_for(const std::chrono::duration<Rep, Period>& limit);
-  /// try_lock_for() the time that is left. That is computed once, at the call; setting that clock
+  /// try_lock_for() for the time left, computed once, at the call; setting that clock
   /// later changes nothing.
   template <class Clock, class Duration>
   [[nodiscard]] bool try_lock_until(const std::chrono::time_point<Clock, Duration>& deadline);
@@ -85,7 +85,7 @@ class MEMCACHEDLOCK_EXPORT BasicLock {
   /// lease still running, and std::system_error when nothing is held.
   [[nodiscard]] bool extend();
 
-  /// Held, and by the own clock, which goes on while the machine sleeps, the lease has not run out.
+  /// Held, and by a clock that runs while the machine sleeps, the lease has not run out.
   [[nodiscard]] bool owns_lock() const;
   /// Until the lease runs out; 0 when it is not held.
   [[nodiscard]] std::chrono::milliseconds remaining() const;
@@ -97,7 +97,7 @@ class MEMCACHEDLOCK_EXPORT BasicLock {
   /// that is known only when the next request finds it. Callbacks run in the thread that learns of
   /// it and must be quick. They may use a copy of lease(), not the lock, which is one thread's.
   [[nodiscard]] std::stop_token lost() const;
-  /// Answers the last four questions, for the code under the lock.
+  /// Gives the four values above to the code under the lock.
   [[nodiscard]] Lease lease() const;
 
  protected:

@@ -35,11 +35,11 @@ enum class EventKind {
 /// Why an acquire was given up.
 enum class GiveUp {
   none,         ///< it was not
-  timed_out,    ///< its limit had passed, or try_lock() found it held
+  timed_out,    ///< its limit passed, or try_lock() did not get it
   cancelled,    ///< stop was requested
   unavailable,  ///< memcached did not answer, or not as a lock needs it
   lost,         ///< its owner is inside already, but that lease is lost
-  entered       ///< its owner got in by another thread meanwhile, and this one entered after it
+  entered       ///< its owner entered in another thread meanwhile, and this thread after it
 };
 
 /// Its name, as it stands above.
@@ -61,8 +61,8 @@ struct Event {
   std::string_view key;                  ///< as the user gave it; empty for restart_seen
   std::string_view scope;                ///< LockOptions::scope
   std::string_view server;               ///< its address
-  LockType lock = LockType::lock;        ///< but for restart_seen, which is of the whole server
-  std::chrono::nanoseconds duration{0};  ///< 0 where EventKind says nothing of it
+  LockType lock = LockType::lock;        ///< unset for restart_seen, which has no lock
+  std::chrono::nanoseconds duration{0};  ///< 0 if no duration applies
   int attempt = 0;                       ///< of a ZLock's callable, counted from 1; else 0
   FencingToken token{};                  ///< where a lock is held
   std::string_view detail;               ///< words for people

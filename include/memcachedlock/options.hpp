@@ -23,13 +23,13 @@ class MEMCACHEDLOCK_EXPORT OwnerId {
   /// Whether both are the same owner; this_thread() is only itself until it is resolved().
   friend bool operator==(const OwnerId&, const OwnerId&) = default;
 
-  /// The calling thread, if this is this_thread(); else the same.
+  /// The calling thread if this is this_thread(); else a copy.
   [[nodiscard]] OwnerId resolved() const;
   /// Shared between processes.
   [[nodiscard]] bool is_named() const noexcept { return !name_.empty(); }
   /// A word for the lock's record; "-" unless named.
   [[nodiscard]] std::string word() const;
-  /// Of an owner of this process; 0 for the calling thread, and for one that is named.
+  /// The number of an owner of this process; 0 for this_thread() and named().
   [[nodiscard]] std::uint64_t number() const noexcept { return number_; }
 
  private:
@@ -55,7 +55,7 @@ struct LockOptions {
   /// Lifetime of the lease; more than 0, at most 30 days less 2 seconds.
   std::chrono::milliseconds timeout{30'000};
   /// Longest pause between two looks at the lock while waiting; more than 0, at most 30 days less 2
-  /// seconds. Of the threads of a process that wait for one lock, only the first looks.
+  /// seconds. Of the threads of a process in one line, only the first looks.
   std::chrono::milliseconds interval{50};
   /// Keep the lease alive from a background thread while held.
   bool renew = false;
@@ -68,7 +68,7 @@ struct LockOptions {
   /// Whether to wait after a server's restart until leases from before have ended.
   RestartGuard restart_guard = RestartGuard::known;
   /// First come, first served between processes too. A waiter enters the queue in the lock's
-  /// record, one for each process, and goes before all waiters that are not fair; try_lock() never
+  /// record, usually one for each process, and goes before all that poll; try_lock() never
   /// enters. A waiter that died is passed over after 2 s, a holder that died once a waiter has seen
   /// its lease run out. Waiters further back in the queue look every 500 ms at least, whatever
   /// `interval` is. A waiter that is not fair polls. It enters the queue, unless 4 are in it, once

@@ -65,7 +65,7 @@ class PostgresLock {
     return try_within(detail::wait_limit(limit));
   }
 
-  /// The same. The time left is computed once, at the call.
+  /// try_lock_for() for the time left, computed once.
   template <class Clock, class Duration>
   [[nodiscard]] bool try_lock_until(const std::chrono::time_point<Clock, Duration>& deadline) {
     return try_within(detail::wait_limit(deadline));

@@ -25,8 +25,8 @@
 
 namespace memcachedlock {
 
-/// Counts and times what a client's locks do, in a registry of prometheus-cpp that is exposed as
-/// ever. Thread safe; for ClientOptions::observer of one client or of several. An event costs a
+/// Counts and times what a client's locks do, in a registry of prometheus-cpp, exposed the usual
+/// way. Thread safe; for ClientOptions::observer of one client or of several. An event costs a
 /// look into a map, and a few atomic additions.
 ///
 ///  metric                               | labels         | what

@@ -57,7 +57,7 @@ class LockedTransaction {
 
   /// Throws what `Tx::abort` does; the locks are free then too.
   void abort() { abort(false); }
-  /// Where what was done in it has met a conflict: the locks are kept reserved.
+  /// abort() after a conflict in it: the locks are kept reserved.
   void abort_for_retry() { abort(true); }
 
   /// In a catch block: whether what was caught is a conflict.

@@ -36,7 +36,7 @@ class Locked {
     return run(callable_, std::forward<Args>(args)...);
   }
 
-  /// The same, for a callable that is not const.
+  /// For a callable that is not const.
   template <class... Args>
   requires detail::CallableOnlyWhenMutable<F, Args...>
   auto operator()(Args&&... args) -> typename detail::ResultOf<F&, Args...>::type {
@@ -124,7 +124,7 @@ template <class KeyFn, class F>
                         std::forward<KeyFn>(key_fn), std::forward<F>(callable));
 }
 
-/// The same with an RLock: the callable may call itself, or another function of the same key.
+/// with_lock() with an RLock: the callable may call itself, or another function on its key.
 template <detail::NotAClient KeyFn, class F>
 [[nodiscard]] auto with_rlock(KeyFn&& key_fn, F&& callable,
                               std::chrono::milliseconds timeout = detail::default_timeout,

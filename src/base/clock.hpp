@@ -28,8 +28,8 @@ struct BootClock {
 
 using Clock = BootClock;
 
-/// The system counts a wait on a clock that stands still while the machine sleeps. So what must not
-/// come late after a sleep waits no longer than this at a time.
+/// The system times a wait on a clock that stops while the machine sleeps. So a wait that must not
+/// end late after a sleep lasts no longer than this at a time.
 constexpr std::chrono::seconds max_nap{1};
 
 }  // namespace memcachedlock::detail

@@ -1,4 +1,4 @@
-// A request that failed, before it is told to anybody: key and server are not known here.
+// Failed requests: one without key and server, and one that several waiters share.
 #pragma once
 
 #include <stdexcept>
@@ -17,8 +17,8 @@ struct Failure : std::runtime_error {
   Kind kind;
 };
 
-/// What went wrong for one who asked, which those who wait behind it would find as well. An error
-/// of each one's own is made from it.
+/// The failure of one waiter's request, which the waiters behind it would meet too. An error
+/// for each waiter is made from it.
 struct SharedFailure {
   bool is_setting = false;  ///< a ServerError, else Unavailable
   std::string what;

@@ -10,7 +10,7 @@
 #endif
 
 #define MCL_GUARDED_BY(x) MCL_ATTRIBUTE(guarded_by(x))
-// For what locks a mutex in one function and unlocks it in another.
+// For a mutex that one function locks and another unlocks.
 #define MCL_NO_ANALYSIS MCL_ATTRIBUTE(no_thread_safety_analysis)
 #define MCL_REQUIRES(...) MCL_ATTRIBUTE(requires_capability(__VA_ARGS__))
 

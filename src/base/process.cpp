@@ -23,8 +23,8 @@ std::atomic<unsigned> generation{1};
 
 void begin_generation() noexcept { generation.fetch_add(1, std::memory_order_relaxed); }
 
-/// Where the kernel clears it in whatever process gets a copy of this one's memory, also by
-/// clone(2), which calls no handler: 0 there, until that process has looked.
+/// The kernel clears this byte in any process that gets a copy of our memory, also by
+/// clone(2), which calls no handler. It is 0 until that process reads it.
 using Mark = std::atomic<unsigned char>;
 
 Mark* make_mark() noexcept {

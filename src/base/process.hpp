@@ -13,9 +13,9 @@ namespace memcachedlock::detail {
 /// Changes in a child after fork, and in any other process that has a copy of this one's memory.
 unsigned process_generation() noexcept;
 
-/// A T that a forked child finds new. The parent's is left where it is, untouched: its mutexes may
-/// be locked by threads that the child does not have, its sockets are the parent's. A T that can be
-/// made with a pointer to the parent's (or null) as its first argument is.
+/// A T that each process makes itself. A child leaves its parent's T untouched: its mutexes may
+/// be locked by threads the child does not have, and its sockets are the parent's. If T can be
+/// made with a pointer to the parent's (or null) first, it is.
 template <class T>
 class PerProcess {
  public:
@@ -69,7 +69,7 @@ class PerProcess {
 /// 128 random bits of this process in hex, then a number: no two acquisitions share it.
 std::string next_token();
 
-/// Whether next_token() of this process made it, or what begins with it.
+/// Whether `token` begins with this process's random bits.
 bool is_of_this_process(std::string_view token);
 
 /// Another 15 hex digits at each call, in whatever process.

@@ -7,7 +7,7 @@
 
 namespace memcachedlock::detail {
 
-/// All signals but those that a thread sends itself by an error, which must find its handler.
+/// All signals except those that a thread causes by an error, which must reach their handler.
 class SignalMask {
  public:
   SignalMask() noexcept {

@@ -56,7 +56,7 @@ Threads& threads() {
 constexpr std::chrono::milliseconds min_limit{5};
 constexpr std::chrono::hours max_limit{1};
 
-// Longer than a request takes, before which the thread was prepared.
+// Longer than most requests take; limits may be up to an hour.
 constexpr std::chrono::seconds max_idle{10};
 
 }  // namespace
@@ -185,10 +185,10 @@ void TimerThread::run() {
     for (std::size_t at = 0; at < batch.size(); ++at) {
       if (again[at]) schedule(batch[at], *again[at]);
     }
-    batch.clear();  // what goes with it may wait for the network
+    batch.clear();  // a task's destructor may make a request
     mutex_.lock();
   }
-  // What goes with them may use this.
+  // Task destructors may use this.
   const auto left = std::exchange(tasks_, {});
   for (const auto& entry : left) entry.second->times_.reset();
   latest_.clear();

@@ -1,8 +1,8 @@
 // The background threads of a process, started at first need, joined at exit, and ended when they
-// have had nothing to do for a while. For each server one
+// were idle for 10 s. For each server, one thread
 // renews leases and removes what failed acquires may have left, and another acquires and releases
 // for event loops, so that no server's trouble delays what another needs. Two more serve all: one
-// cuts off requests that take too long (pool.hpp), and runs nobody's code; the other reports leases
+// cuts off slow requests (connection_pool.cpp) and runs no user code; the other reports leases
 // that can't be kept, to callbacks that may take their time.
 #pragma once
 
@@ -22,7 +22,7 @@
 
 namespace memcachedlock::detail {
 
-/// How long the background thread leaves a server alone that did not answer it.
+/// How long the background thread pauses for a server that did not answer.
 constexpr std::chrono::milliseconds rest_time{100};
 
 class TimerThread {
@@ -40,12 +40,12 @@ class TimerThread {
   class Task {
    public:
     virtual ~Task() = default;
-    /// Called in the background thread when the time has come. Must not wait for the network
-    /// longer than `limit`: then another task is at its latest. Returns when to be called again.
+    /// Called in the background thread when the task is due. Should not wait for the network
+    /// longer than `limit`, when another task is due at latest. Returns when to call it again.
     virtual std::optional<Times> on_time(std::chrono::milliseconds limit) = 0;
-    /// Those of one group that are due are called together; null for a group of its own.
+    /// Due tasks of one group are called together; null: the task is called alone.
     [[nodiscard]] virtual const void* group() const noexcept { return nullptr; }
-    /// on_time() for all of `batch`, which are of this one's group, this one being the first.
+    /// on_time() for all tasks in `batch`: those of this task's group, this task first.
     virtual std::vector<std::optional<Times>> on_time_together(const Batch& batch,
                                                                std::chrono::milliseconds limit);
     /// The process ends; called in place of on_time().
@@ -56,17 +56,17 @@ class TimerThread {
     std::optional<Times> times_;  // guarded by the thread's mutex
   };
 
-  /// For what asks this server on behalf of nobody who waits.
+  /// For requests to this server that no caller waits for.
   static TimerThread& renewing(const std::string& server);
-  /// For what asks this server on behalf of callers that must not wait themselves.
+  /// For requests to this server by callers that must not block.
   static TimerThread& acquiring(const std::string& server);
-  /// For tasks that never wait and call nobody, so that they are called in time.
+  /// For tasks that never wait and run no user code, so each runs on time.
   static TimerThread& prompt();
-  /// For tasks that never wait, but call those who are to be told.
+  /// For tasks that make no request but run user callbacks.
   static TimerThread& notifying();
   /// Whether the calling thread is one of these.
   static bool is_background() noexcept;
-  /// Whether the calling thread is one of these, and is waited for by the end of the process.
+  /// Whether the calling thread is one of these threads and is being stopped.
   static bool is_ending() noexcept;
 
   /// Starts the thread unless it runs, so that schedule() can't fail for want of one for the next
@@ -75,7 +75,7 @@ class TimerThread {
   /// Calls `task` once at `times.due`, or earlier if that was agreed before. False when the process
   /// ends, and nothing is called any more. Throws std::system_error where the thread can't be made.
   bool schedule(const std::shared_ptr<Task>& task, Times times);
-  /// Not called again, unless it is being called just now.
+  /// Not called again, except for a call under way.
   void cancel(const std::shared_ptr<Task>& task);
   /// Joins the thread. `for_good`: nothing is called any more.
   void stop(bool for_good);
@@ -84,7 +84,7 @@ class TimerThread {
   void run();
   void start() MCL_REQUIRES(mutex_);
   void remove(const std::shared_ptr<Task>& task) MCL_REQUIRES(mutex_);
-  /// The first, and what else of its group is due; not scheduled any more.
+  /// Unschedules and returns the first task and its group's due ones.
   Batch take_due(Clock::time_point now) MCL_REQUIRES(mutex_);
 
   Mutex mutex_;
@@ -93,7 +93,7 @@ class TimerThread {
   std::multiset<Clock::time_point> latest_ MCL_GUARDED_BY(mutex_);
   std::thread thread_ MCL_GUARDED_BY(mutex_);
   Clock::time_point wanted_ MCL_GUARDED_BY(mutex_){};  // when it was last started or prepared
-  std::atomic<bool> stopping_{false};                  // written under the mutex
+  std::atomic<bool> stopping_{false};                  // raised under the mutex
 };
 
 }  // namespace memcachedlock::detail

@@ -58,8 +58,8 @@ std::optional<Clock::time_point> Acquisition::turn(bool cancelled) {
   }
   if (is_my_turn()) {
     LocalQueue::Woken woken;
-    // The thread of event loops asks for one after the other. After it had to wait for an answer
-    // that did not come, all acquires that were due meanwhile share that failure.
+    // The event loops' thread asks one lock at a time. After it waited for an answer
+    // that did not come, all acquires due meanwhile share that failure.
     if (how_ == Waiting::event_loop) {
       if (auto failure = spec_->server.failure_since(due_)) woken = *std::move(failure);
     }
@@ -83,7 +83,7 @@ void Acquisition::become_another() {
 }
 
 bool Acquisition::is_my_turn() {
-  // A thread looks once more when its time is over. An event loop's thread has others to serve.
+  // A thread may look once more after its deadline. An event loop's thread has others to serve.
   if (how_ == Waiting::event_loop && ever_asked_ && is_late()) return false;
   if (waiter_ && !waiter_->may_ask()) return false;
   if (waiter_) {
@@ -101,7 +101,7 @@ bool Acquisition::attempt(LocalQueue::Woken woken) {
   try {
     return ask(std::move(woken));
   } catch (const LeaseLost& error) {
-    // Its owner has lost it further out. A store in front of which a ZLock stands protects its
+    // An outer lock of its owner was lost. The store behind a ZLock still protects its
     // data.
     if (spec_->type != LockType::zlock) {
       notify_given_up(GiveUp::lost);
@@ -191,7 +191,7 @@ bool Acquisition::settle(std::shared_ptr<Holding> holding) {
 }
 
 void Acquisition::back_off(const Contention& contention) {
-  // A holder in this process wakes those in line, but not one that joins only now.
+  // A holder in this process wakes those in line, but not one yet to join.
   const bool unseen = uses_line_ && !waiter_ && contention.local;
   const auto now = Clock::now();
   const Clock::duration pause = unseen ? Clock::duration(0) : backoff_.after(contention, now);
@@ -232,7 +232,7 @@ void Acquisition::report_failure(const Error& error, bool is_setting, Clock::tim
   event.detail = error.what();
   notify(event);
   if (asked_ && waiter_) waiter_->fail({is_setting, error.what(), error.server()});
-  // An answer that took its time says something of other keys too: not of this one alone.
+  // A slow failure concerns the server's other keys too, not only this key.
   const bool took_long = Clock::now() - began >= spec_->cluster->options().operation_timeout / 2;
   if (asked_ && took_long && !is_setting && how_ == Waiting::event_loop) {
     spec_->server.note_failure({is_setting, error.what(), error.server()});
@@ -261,7 +261,7 @@ void Acquisition::cancel() {
   throw Cancelled(fmt::format("waiting for \"{}\" was cancelled", key), key, spec_->server.name());
 }
 
-/// Then to ask at once would be in vain, or out of turn.
+/// If so, asking at once would fail or jump the line.
 bool Acquisition::others_wait() const {
   return LocalQueue::has(*spec_) || (spec_->options.fair && spec_->history.contended());
 }
@@ -269,17 +269,22 @@ bool Acquisition::others_wait() const {
 void Acquisition::join_line() { waiter_.emplace(candidate().bid(), wake_); }
 
 void Acquisition::leave_line() noexcept {
-  if (!waiter_) return;
-  const auto left = waiter_->leave(candidate_->give_seat(), candidate_->succeeded());
+  if (const auto seat = out_of_line()) candidate_->leave_seat(*seat);
+}
+
+/// The seat in the record's queue that nobody took over.
+std::optional<std::string> Acquisition::out_of_line() noexcept {
+  if (!waiter_) return std::nullopt;
+  auto left = waiter_->leave(candidate_->give_seat(), candidate_->succeeded());
   waiter_.reset();
   napping_ = false;
-  if (left.seat) candidate_->leave_seat(*left.seat);
   if (left.unused) remove_token_later(spec_, *left.unused, WasStored::yes);
+  return std::move(left.seat);
 }
 
 void Acquisition::abandon() noexcept {
   if (candidate_) candidate_->leave_later();
-  leave_line();
+  if (const auto seat = out_of_line()) remove_token_later(spec_, *seat, WasStored::yes);
 }
 
 void Acquisition::notify(Event event) const {

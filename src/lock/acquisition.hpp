@@ -26,7 +26,7 @@ namespace memcachedlock::detail {
 enum class Waiting { nothing, thread, event_loop };
 
 /// A state machine that a thread and an event loop drive alike: step() until it has ended. Used by
-/// one thread at a time. When it has ended, everything that it wrote is held, or removed, or being
+/// one thread at a time. Once destroyed, all that it wrote is held, removed, handed on, or being
 /// removed in the background.
 class Acquisition {
  public:
@@ -38,12 +38,12 @@ class Acquisition {
   Acquisition(const Acquisition&) = delete;
   Acquisition& operator=(const Acquisition&) = delete;
 
-  /// At most a few requests; never sleeps. When to call it again, unless `wake` is called before;
+  /// Usually few requests; never sleeps. When to call it again, unless `wake` is called before;
   /// nothing when it has ended. Throws what BasicLock::lock() does, and has ended then, too.
   std::optional<Clock::time_point> step(bool cancelled);
   /// Whether it has ended with the lock held, or with leave to go on without it.
   [[nodiscard]] bool acquired() const noexcept { return acquired_; }
-  /// Ends it without a request; what it has written is removed in the background.
+  /// Ends the acquire; what it has written is removed in the background.
   void abandon() noexcept;
 
  private:
@@ -55,7 +55,7 @@ class Acquisition {
   void become_another();
   [[nodiscard]] bool is_my_turn();
   [[nodiscard]] bool is_late() const { return deadline_ && Clock::now() >= *deadline_; }
-  /// One request, or what came while it stood in line; true when that was the end of it.
+  /// One attempt, or what arrived while it was in line; true if the acquire has ended.
   bool attempt(LocalQueue::Woken woken);
   bool ask(LocalQueue::Woken woken);
   bool reenter();
@@ -68,6 +68,7 @@ class Acquisition {
   [[nodiscard]] bool others_wait() const;
   void join_line();
   void leave_line() noexcept;
+  std::optional<std::string> out_of_line() noexcept;
   void notify(Event event) const;
   void notify_contended();
   void notify_end(EventKind kind, std::string_view detail = {}, GiveUp reason = GiveUp::none);
@@ -82,7 +83,7 @@ class Acquisition {
   /// Whether its owner may get in by another thread while it stands in line.
   const bool owner_moves_;
   /// Whether it stands in the line of this process. Not for an owner that other threads or
-  /// processes share: it may get in where those before it can't.
+  /// processes share: it may enter when waiters ahead can't.
   bool uses_line_;
   const std::string label_;  // of the thread that has begun it, if that is not this one
   unsigned generation_ = process_generation();

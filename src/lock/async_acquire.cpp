@@ -78,9 +78,9 @@ class AsyncOperation::Task : public TimerThread::Task, public std::enable_shared
   virtual std::optional<Clock::time_point> step() = 0;
   /// In place of a step: the threads of the library are stopped.
   virtual void end_with_process() = 0;
-  /// Tells of the end.
+  /// Reports the end.
   virtual void finish() = 0;
-  /// Forgets the lock object, and whom to tell; asks nothing.
+  /// Forgets the lock object and its completion.
   virtual void give_up() noexcept = 0;
 
   TimerThread& thread_;

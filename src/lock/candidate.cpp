@@ -19,17 +19,17 @@ namespace {
 
 using std::chrono::milliseconds;
 
-// The record must stay short: it is read with every look. Whoever finds it full asks as others do.
+// The record must stay short: every look reads it. A waiter that finds it full polls.
 constexpr std::size_t max_waiters = 64;
 
-// Who polls in vain for as long as it takes others to hold it so often, and at least so long,
-// starves and enters the queue too. Where that has more than a few in it already it polls on:
+// A waiter that has polled for this many usual holds and at least `min_starving`
+// starves and enters the queue too, unless `max_starving` waiters are in it:
 // should they all have died, each costs the others a grace.
 constexpr int turns_until_starving = 8;
 constexpr milliseconds min_starving{50};
 constexpr std::size_t max_starving = 4;
 
-/// How long somebody else's lease may still run by their clock when it is over by ours.
+/// How long a lease may still run by its holder's clock when it is over by ours.
 Clock::duration drift_of(milliseconds lease) { return lease / 500 + milliseconds(10); }
 
 }  // namespace
@@ -165,7 +165,7 @@ Candidate::Attempt Candidate::ask(bool may_queue, bool lined_up) {
   try {
     const auto started = Clock::now();
     const bool at_once = may_queue_ && options.fair && !queued_ && spec_->history.contended();
-    // Who asks again only looks, as that costs least.
+    // A later attempt only looks: that costs least.
     if (queued_ || (contended_ && !at_once)) return judge(server.read_lock(spec_->key), started);
     return judge(at_once ? enter_queue() : add(), started);
   } catch (...) {

@@ -1,4 +1,4 @@
-// One who wants a lock, until it has it or gives up: the requests of an acquire.
+// The requests of one acquire, until it holds the lock or gives up.
 #pragma once
 
 #include <chrono>
@@ -36,7 +36,7 @@ class Candidate {
   Candidate(const Candidate&) = delete;
   Candidate& operator=(const Candidate&) = delete;
 
-  /// One request for the lock; two at first contact with a server, to enter the queue, or to
+  /// One request; more at first contact with a server, to enter the queue, or to
   /// confirm what was granted. The lease counts from before the last one was sent. Enters the queue
   /// of the lock's record if `may_queue`, and if not a thread of this process holds the lock and
   /// will wake it, as one that has `lined_up`. Throws Unavailable, ServerError.

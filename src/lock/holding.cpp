@@ -67,7 +67,7 @@ void Holding::prepare(Rewriting& one) const {
   next.stamp_times();
 }
 
-/// No outcome where others have written too, so that it is to be tried again.
+/// No outcome if others wrote too: then it must be tried again.
 void Holding::accept(Rewriting& one, Clock::time_point started, const std::optional<Item>& item) {
   auto found = record_in(item);
   if (!found || !found->holds(token_)) {
@@ -76,7 +76,7 @@ void Holding::accept(Rewriting& one, Clock::time_point started, const std::optio
   }
   cas_ = item->cas;
   record_ = *std::move(found);
-  // Somebody else's, or of an earlier try of ours.
+  // Another writer's, or our earlier try's.
   if (record_.stamp != one.next.stamp) return;
   const auto end = started + one.lease;
   one.outcome = Clock::now() < end ? Write::done : Write::lost;
@@ -122,7 +122,7 @@ bool Holding::extend(milliseconds lease) {
   {
     const MutexLock lock(mutex_);
     lease = std::max(lease, lease_.load());
-    // Who waits after a restart must know of a longer lease before it counts, as of an acquire's.
+    // A restart guard must know a longer lease before it counts, as it does for an acquire.
     if (owns() && lease > lease_.load()) {
       Server& server = spec_->server;
       (void)server.admit(spec_->key, server.read(spec_->key), lease, RestartGuard::off);
@@ -318,7 +318,7 @@ bool Holding::resume() {
     const MutexLock lock(stop_mutex_);
     return stop_.has_value();
   }();
-  if (is_asked) (void)lost();  // whoever asked before is told of a loss from now on too
+  if (is_asked) (void)lost();  // earlier lost() tokens report a loss from now on
   return true;
 }
 
@@ -415,7 +415,7 @@ std::stop_token Holding::lost() {
   if (over && lose()) announce_loss();
   try {
     start_watch();
-  } catch (const std::system_error&) {  // no thread: it is told when somebody asks
+  } catch (const std::system_error&) {  // no thread: reported on the next query
   }
   const MutexLock lock(stop_mutex_);
   if (!stop_) {

@@ -24,26 +24,26 @@ namespace memcachedlock::detail {
 
 /// Thread safe. It is held from its making until release(), withdraw(), reserve(), the loss of its
 /// lease, or a fork (in the child). Once lost it stays lost. The lease is the holding's, whichever
-/// lock object asks: it never gets shorter.
+/// object asks; extend() never shortens it.
 class Holding final : public TimerThread::Task, public std::enable_shared_from_this<Holding> {
  public:
   /// A record that was just written for `token`; the lease counts from `started`.
   Holding(SharedSpec spec, Record record, std::string token, const Item& item, std::uint64_t epoch,
           Clock::time_point started, Cohort cohort);
 
-  /// The lease begins anew, and gets as long as `lease` where it was shorter. False when it is
+  /// Begins a new lease, at least `lease` long and never shorter than before. False if it is
   /// lost. Throws Unavailable; the lease then runs on as it was.
   bool extend(std::chrono::milliseconds lease);
   Release release();
   /// release() by a background thread, for a caller that must not wait. False where there is none
-  /// any more, as the process ends.
+  /// any more, or it can't be made.
   bool release_in_background();
-  /// Takes back what was never granted, or not used: a release that nobody is told of.
+  /// Takes back what was never granted, or not used: a release without an event.
   void withdraw();
   /// Held for its owner, but by nobody, for `time`. `on_lapse` is called in the background when
   /// that has passed unused. False if the lease is lost, or may be.
   bool reserve(std::chrono::milliseconds time, std::function<void()> on_lapse);
-  /// Held again, for a full lease. False when somebody else has it or may have it.
+  /// Held again, for a full lease. False if another holds it or may hold it.
   bool resume();
   /// Throws std::system_error where a thread can't be made; not soon after prepare_renewal().
   void start_renewal();
@@ -51,7 +51,7 @@ class Holding final : public TimerThread::Task, public std::enable_shared_from_t
   static void prepare_renewal(const LockSpec& spec);
   /// Throws the Unavailable of that.
   [[noreturn]] static void raise_no_thread(const LockSpec& spec, const std::system_error& error);
-  /// From now on its loss is told in time, and not only when it is found.
+  /// From now on its loss is reported in time, not only when found.
   void start_watch();
 
   [[nodiscard]] bool owns() const;

@@ -124,7 +124,7 @@ void BasicLock::unlock() noexcept {
 bool BasicLock::extend() {
   hold_.require(*spec_);
   if (hold_.unprotected > 0) return false;
-  const auto holding = hold_.holding;  // who is told of its loss may release it
+  const auto holding = hold_.holding;  // its loss callback may release it
   return holding->extend(spec_->options.timeout);
 }
 

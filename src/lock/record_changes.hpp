@@ -1,4 +1,4 @@
-// Records as they are written by those who come and go. Pure but for the hints of KeyHistory.
+// Records as they are written by those who come and go. Reads the wall clock and KeyHistory.
 #pragma once
 
 #include <string>

@@ -1,4 +1,4 @@
-// Which owner is inside which lock of this process: how an RLock enters again without a request.
+// Which owner is inside which lock of this process: how RLock, ZLock re-enter without a request.
 #pragma once
 
 #include <array>

@@ -127,7 +127,7 @@ class Removals final : public TimerThread::Task {
     const Key& key = entry.spec->key;
     const auto outcome = remove_token(server, key, entry.token, snapshot);
     entry.done = outcome == Release::released || (!outcome && entry.arrival == WasStored::yes);
-    // To whom it looked like a holder of this process, who would wake him. An earlier try that was
+    // Waiters took it for a holder of this process that would wake them. An earlier try that was
     // not answered may have done it.
     if (entry.done || std::exchange(entry.unanswered, false)) LocalQueue::wake(*entry.spec);
   }
@@ -183,7 +183,7 @@ Removal remove_token(Server& server, const Key& key, const std::string& token, R
       const Snapshot snapshot = maybe_done ? server.read(key) : server.read_lock(key);
       auto found = record_in(snapshot.lock);
       if (!found || !found->includes(token)) {
-        // Nobody takes a holder out within its lease, so where the server has kept its memory an
+        // No waiter evicts a holder within its lease, so where the server has kept its memory an
         // unanswered request of ours has done it.
         const bool done = maybe_done && server.is_since(snapshot, before.asked);
         return {done ? Release::released : Release::lost, others_wrote};

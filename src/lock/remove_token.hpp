@@ -1,4 +1,4 @@
-// How somebody leaves a lock's record: as its holder, or from its queue.
+// How a member leaves a lock's record: as a holder or from the queue.
 #pragma once
 
 #include <chrono>
@@ -14,20 +14,20 @@
 
 namespace memcachedlock::detail {
 
-/// How long one who was granted the lock out of the queue may take to notice.
+/// How long a waiter that was granted the lock may take to confirm it.
 constexpr std::chrono::milliseconds grace{2'000};
 
-/// How long the item of a record must live: as long as the lease; longer where there is a queue to
+/// How long a record's item must live: the lease; longer if the holder is fair or has a queue to
 /// keep, in which somebody will take out a holder whose lease has run out.
 std::chrono::milliseconds lifetime(const Record& record, bool fair);
 
-/// Of a record by which the holder with this token begins a lease.
+/// The term of a record with which this token begins a lease.
 Term lease_term(std::string_view token, const Record& record, const LockOptions& options,
                 std::chrono::milliseconds lease);
 
 /// How often a record is read again that others change at the same time.
 constexpr int max_tries = 64;
-/// The same for who waits for nothing else: the others may be much faster for a while.
+/// The limit for code that only waits for this: others may be faster for a while.
 constexpr int max_patient_tries = 1'000;
 
 /// What is believed to be in an item. Where it is likely outdated, that is read first.
@@ -44,16 +44,16 @@ struct Removal {
 Removal remove_token(Server& server, const Key& key, const std::string& token, Record& record,
                      Cas cas, CasHint hint = CasHint::fresh);
 
-/// The same for one who has only read what is there: nothing when the token is not in it.
+/// remove_token() from what was read: nothing when the token is not in it.
 std::optional<Release> remove_token(Server& server, const Key& key, const std::string& token,
                                     const Snapshot& snapshot);
 
-/// Whether the token has been in the item. One that has is gone when it is not found any more; an
+/// Whether the token has been in the item. A stored token that is not found is gone; an
 /// acquire that was not answered may still land, and would keep others out for a whole lease.
 enum class WasStored { yes, maybe };
 
-/// The same in the background, for one who was not answered. Tries until the item's lifetime is
-/// certainly over. Those of a server share their requests, and there are at most some thousand of
+/// remove_token() in the background. Tries until the item's lifetime is
+/// certainly over. Removals from a server share their reads, and there are at most 10 000 of
 /// them: the oldest are then left to expire by themselves, as all are where no thread can be made.
 void remove_token_later(const SharedSpec& spec, const std::string& token,
                         WasStored arrival = WasStored::maybe) noexcept;

@@ -6,7 +6,7 @@ Verdict judge(const Record& found, std::string_view token, std::string_view stam
               const OwnerId& owner, bool epoch_known) {
   const bool shared = owner.is_named() && found.owner == owner.word();
   if (found.holds(token)) {
-    // What was granted is confirmed by a record of our own, which must be what is there; but in
+    // A grant is confirmed by writing a record of our own, which must then be there; but in
     // one of a named owner others write too.
     if (found.stamp != stamp && !shared) return Verdict::confirm;
     return shared && !found.fence ? Verdict::publish_fence : Verdict::settle;

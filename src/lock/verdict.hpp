@@ -13,7 +13,7 @@ enum class Verdict {
   confirm,        ///< granted to us out of the queue: we write a record of our own
   publish_fence,  ///< ours, as a named owner's: those that join must know the token
   join,           ///< our owner holds it, or has reserved it, in another process
-  read_epoch,     ///< the same, but its token is not known without the epoch
+  read_epoch,     ///< join, but first read the epoch for the token
   contended       ///< another's
 };
 

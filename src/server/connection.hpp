@@ -1,5 +1,5 @@
 // One connection to one memcached: the commands that a lock needs, each one round trip. The only
-// code that speaks to libmemcached, but for the ring in client.cpp.
+// code that speaks to libmemcached, but for the ring in cluster.cpp.
 #pragma once
 
 #include <chrono>

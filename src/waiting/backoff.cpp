@@ -28,7 +28,7 @@ Clock::duration Backoff::after(const Contention& contention, Time now) {
   return while_polling(contention, same_holder);
 }
 
-/// Looks as seldom as it can, and often only when its turn may come.
+/// Long pauses, and short ones only while its turn may come.
 Clock::duration Backoff::while_queued(const Contention& contention, Time now) {
   const Clock::duration hold = std::max(contention.hold.usual, shortest);
   const Clock::duration deviation =
@@ -38,7 +38,7 @@ Clock::duration Backoff::while_queued(const Contention& contention, Time now) {
   estimate(contention, now, hold, deviation);
   const Time first_end = began_first_ + hold - 2 * deviation;
   const Time last_end = began_last_ + hold + 2 * deviation;
-  // Who holds it longer than usual is waited for ever more patiently.
+  // The longer the holder is overdue, the longer the pause.
   const Clock::duration overdue =
       std::clamp<Clock::duration>((now - last_end) / 4, Clock::duration(0), longest_);
   if (*contention.queue_position == 0) {
@@ -48,11 +48,11 @@ Clock::duration Backoff::while_queued(const Contention& contention, Time now) {
   }
   Time until;
   if (*contention.queue_position == 1) {
-    // Just after it is the next, so as to know when that holder began.
+    // Just after it becomes next, to learn when that holder began.
     until = last_end + contention.round_trip;
     if (until - first_end > hold / 2) until = first_end + (until - first_end) / 2;
   } else {
-    // Until it is the second, at the earliest.
+    // Until it may first be second.
     until = began_first_ + static_cast<std::int64_t>(*contention.queue_position) * hold - hold / 2;
   }
   return std::min<Clock::duration>(
@@ -71,7 +71,7 @@ void Backoff::estimate(const Contention& contention, Time now, Clock::duration h
     Time last = now;
     if (last_position_) {
       first = std::max(first, looked_at_);
-      if (*last_position_ > *contention.queue_position) {  // so many have had their turn since
+      if (*last_position_ > *contention.queue_position) {  // so many turns have passed since
         const auto turns = static_cast<std::int64_t>(*last_position_ - *contention.queue_position);
         first = std::max(first, began_first_ + turns * hold);
         last = std::min(last, began_last_ + turns * (hold + 2 * deviation + hand_over));
@@ -85,8 +85,8 @@ void Backoff::estimate(const Contention& contention, Time now, Clock::duration h
   looked_at_ = now;
 }
 
-/// It is nobody's turn. Short pauses first. While the holders change, up to a few turns: the more
-/// who wait the longer each does, and the less often it need ask. While the same keeps it, up to
+/// It is not queued. Short pauses first. While the holders change, up to a few turns: the more
+/// waiters there are, the less often each asks. While the holder stays, up to
 /// the longest.
 Clock::duration Backoff::while_polling(const Contention& contention, bool same_holder) {
   thread_local std::minstd_rand random(std::random_device{}());

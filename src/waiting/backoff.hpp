@@ -18,7 +18,7 @@ class Backoff {
   explicit Backoff(const LockOptions& options);
   Clock::duration after(const Contention& contention, Clock::time_point now);
 
-  /// Of a candidate that is next in the queue, and of fair ones behind it: they must see in time
+  /// Longest pauses of the next in the queue and of fair waiters behind: they must see in time
   /// that the lock was granted to them, or that those before them are dead.
   static constexpr std::chrono::milliseconds max_next{250};
   static constexpr std::chrono::milliseconds max_queued{500};
@@ -35,7 +35,7 @@ class Backoff {
   std::string last_holder_;
   Clock::duration step_{0};
 
-  // Of one in the queue: when the holder began, at the earliest and at the latest.
+  // For a queued waiter: when the holder began, at the earliest and latest.
   Time began_first_{};
   Time began_last_{};
   Time looked_at_{};

@@ -11,12 +11,12 @@
 namespace memcachedlock::detail {
 
 struct Contention {
-  std::string holder;     ///< the same as long as it is held by the same
-  bool confirmed = true;  ///< false: it was granted to the holder, who has not noticed yet
+  std::string holder;     ///< unchanged as long as the holder is
+  bool confirmed = true;  ///< false: granted to a holder that has not confirmed it yet
   HoldTime hold;
   std::chrono::nanoseconds round_trip{0};     ///< what it took to ask
-  std::optional<std::size_t> queue_position;  ///< how many are before it in the record's queue
-  bool local = false;                         ///< held by this process, which wakes who waits in it
+  std::optional<std::size_t> queue_position;  ///< how many waiters precede it in the queue
+  bool local = false;                         ///< held by this process, which wakes its waiters
   std::chrono::milliseconds lease{0};         ///< of the holder
 };
 

@@ -10,14 +10,14 @@
 
 namespace memcachedlock::detail {
 
-/// How long this process lately held a lock, and whether others wanted it. By a hash of the key, so
-/// that it takes neither memory nor a mutex; keys that share one only spoil each other's pace.
+/// How long holders lately kept a lock, and whether others wanted it. By a hash of the key, so
+/// that no key adds memory or a mutex; keys that share one only spoil each other's pace.
 class KeyHistory {
  public:
   static KeyHistory& of(const Key& key);
 
   void note_hold(std::chrono::microseconds hold);
-  /// What others have found: the next value builds on it, so that all learn from each holder.
+  /// Takes over what others measured, so that all processes learn from each holder.
   void learn(const HoldTime& hold);
   [[nodiscard]] HoldTime hold() const;
   void note_contention();

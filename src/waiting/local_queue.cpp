@@ -15,8 +15,8 @@ namespace {
 
 using std::chrono::milliseconds;
 
-// While a thread of this process holds the lock, it will hand it over, or wake the first. All the
-// same the first asks at times: it may have been lost.
+// While a thread of this process holds the lock, it hands it over or wakes the first waiter. Yet
+// the first asks at times: the lock may be lost.
 constexpr milliseconds held_here{50};
 
 // How often a sleeper looks whether it has become the first.
@@ -139,7 +139,7 @@ LocalQueue::Waiter::Left LocalQueue::Waiter::leave(std::optional<std::string> se
     return left;
   }
   queue_->ask_at_ = Clock::now() + held_here;
-  // One of the same owner gets in by it.
+  // A waiter of that owner can re-enter.
   const OwnerId& owner = entry_->bid.owner;
   if (next.bid.owner == owner && owner != OwnerId::this_thread()) {
     queue_->ask_at_ = Clock::now();

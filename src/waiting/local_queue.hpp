@@ -20,7 +20,7 @@
 
 namespace memcachedlock::detail {
 
-/// Thread safe. Costs a lock that nobody waits for no more than reading one counter.
+/// Thread safe. If no thread of the process waits, a call reads only one counter.
 class LocalQueue {
  public:
   /// How a sleep ended: it may ask or give up; it was handed the lock; or the first has failed.
@@ -31,9 +31,9 @@ class LocalQueue {
   LocalQueue();
   ~LocalQueue();
 
-  /// Whether somebody waits for it here. False negatives only for who comes just now.
+  /// Whether a waiter of this process is in line. May miss one that joins just now.
   static bool has(const LockSpec& spec);
-  /// The first, if it sleeps: nobody else may serve or wake it meanwhile.
+  /// The first, if it sleeps: only the claimer may serve it meanwhile.
   static std::optional<Claim> claim(const LockSpec& spec);
   /// The lock may be free: the first asks at once, or after `pause`.
   static void wake(const LockSpec& spec, Clock::duration pause = {});
@@ -69,22 +69,22 @@ class LocalQueue::Waiter {
   [[nodiscard]] bool may_ask();
   /// The seat in the record's queue, by its token, that another has left, for the first in line.
   [[nodiscard]] std::optional<std::string> take_seat();
-  /// After it asked in vain.
+  /// After a failed attempt.
   void ask_after(Clock::duration pause);
-  /// After it asked and was not answered: all of the same client who stand behind it, and did
-  /// before it asked, are told so instead of asking one after the other.
+  /// After an attempt failed with an error: all waiters of its client that were in line
+  /// before it asked get that error instead of asking one by one.
   void fail(const SharedFailure& failure);
   /// When to ask again, unless `wake` is called before: its turn, or `limit`, or it was served.
-  /// Until nothing comes back, with how the nap ended, nothing else may be asked of it. `token` is
-  /// what may stand for it in the record's queue. `stop`: to be ended now.
+  /// Call nothing else until it returns nullopt, with how the nap ended in `woken`. `token` is
+  /// the waiter's token in the record's queue. `stop`: end it now.
   [[nodiscard]] std::optional<Clock::time_point> nap(std::optional<Clock::time_point> limit,
                                                      bool stop, const std::string& token,
                                                      Woken& woken);
-  /// Out of line, once. The next in line gets the seat; with `acquired` it waits for a hand-over.
+  /// Leaves the line, once. The next waiter gets the seat; if `acquired`, it awaits a hand-over.
   [[nodiscard]] Left leave(std::optional<std::string> seat, bool acquired);
 
  private:
-  /// Until when to sleep on; nothing where the sleep is over.
+  /// Until when to sleep on; nullopt if the sleep is over.
   [[nodiscard]] std::optional<Clock::time_point> sleep_on(std::optional<Clock::time_point> limit,
                                                           bool stop) const
       MCL_REQUIRES(queue_->mutex_);
@@ -99,7 +99,7 @@ class LocalQueue::Waiter {
   bool left_ = false;
 };
 
-/// Ends with serve(), or lets the one who was claimed sleep on.
+/// Ends with serve(), or lets the claimed waiter sleep on.
 class LocalQueue::Claim {
  public:
   Claim(std::shared_ptr<LocalQueue> queue, std::shared_ptr<Entry> entry) noexcept;
@@ -107,7 +107,7 @@ class LocalQueue::Claim {
   Claim& operator=(Claim&&) = delete;
   ~Claim();
   [[nodiscard]] const Bid& bid() const noexcept;
-  /// What may stand for it in the record's queue.
+  /// The waiter's token in the record's queue.
   [[nodiscard]] const std::string& token() const noexcept;
   /// False where it has left the line meanwhile: the lock is nobody's then.
   [[nodiscard]] bool serve(Handoff handoff);

@@ -62,7 +62,7 @@ struct LockSpec {
 
  private:
   void swap_spare(Record& record) const noexcept {
-    // Where another thread has it just now, or had when this process was forked, it is left alone.
+    // If another thread holds the mutex now, or did when this process was forked, does nothing.
     if (!spare_mutex_.try_lock()) return;
     std::swap(record, spare_);
     spare_mutex_.unlock();
