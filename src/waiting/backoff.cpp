@@ -16,8 +16,8 @@ constexpr microseconds shortest{50};
 
 Backoff::Backoff(const LockOptions& options)
     : longest_(options.interval),
-      max_behind_(options.fair ? max_queued
-                               : std::min<Clock::duration>(options.interval, max_queued)) {}
+      max_behind_(options.fair ? max_pause_in_queue
+                               : std::min<Clock::duration>(options.interval, max_pause_in_queue)) {}
 
 Clock::duration Backoff::after(const Contention& contention, Time now) {
   if (contention.queue_position && !contention.local) return while_queued(contention, now);
@@ -44,7 +44,7 @@ Clock::duration Backoff::while_queued(const Contention& contention, Time now) {
   if (*contention.queue_position == 0) {
     const Clock::duration step = (last_end - first_end) / 6;
     const Clock::duration pause = now < first_end ? first_end - now : std::max(step, overdue);
-    return std::min(pause, std::min<Clock::duration>(longest_, max_next));
+    return std::min(pause, std::min<Clock::duration>(longest_, max_pause_of_next));
   }
   Time until;
   if (*contention.queue_position == 1) {

@@ -20,8 +20,8 @@ class Backoff {
 
   /// Longest pauses of the next in the queue and of fair waiters behind: they must see in time
   /// that the lock was granted to them, or that those before them are dead.
-  static constexpr std::chrono::milliseconds max_next{250};
-  static constexpr std::chrono::milliseconds max_queued{500};
+  static constexpr std::chrono::milliseconds max_pause_of_next{250};
+  static constexpr std::chrono::milliseconds max_pause_in_queue{500};
 
  private:
   using Time = Clock::time_point;

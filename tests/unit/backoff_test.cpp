@@ -70,8 +70,8 @@ TEST(Backoffs, InTheQueueKeepToTheirBounds) {
     for (int i = 0; i < 200; ++i) {
       const auto pause = backoff.after(queued(position), now);
       EXPECT_GT(pause, 0ms);
-      EXPECT_LE(pause, position == 0 ? Clock::duration(Backoff::max_next)
-                                     : Clock::duration(Backoff::max_queued));
+      EXPECT_LE(pause, position == 0 ? Clock::duration(Backoff::max_pause_of_next)
+                                     : Clock::duration(Backoff::max_pause_in_queue));
       now += pause;
     }
   }
