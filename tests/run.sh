@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # run.sh [--all | --coverage]: installs what is needed (as root, on Debian 12 or 13), builds
 # everything with g++ and runs all tests.
-# --all: also with clang++ under the thread, address and undefined-behaviour sanitizers and with its
-# thread-safety analysis; clang-tidy, the models, the fuzzers, torture, other machines (by qemu) and
-# Debian 13.
+# --all: also under the address and undefined-behaviour sanitizers, and with clang++ under the thread
+# sanitizer and with its thread-safety analysis; clang-tidy, the models, the fuzzers, torture, other
+# machines (by qemu) and Debian 13.
 # --coverage: only the tests, and which lines they reach; at least 95 % must be.
 set -euo pipefail
 cd "$(dirname "$0")/.."

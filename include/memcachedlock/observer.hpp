@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "memcachedlock/fencing_token.hpp"
+#include "memcachedlock/release.hpp"
 
 namespace memcachedlock {
 
@@ -16,8 +17,7 @@ enum class EventKind {
   acquired,            ///< duration: how long it was waited for
   contended,           ///< another holds it; once a wait
   given_up,            ///< not acquired; duration: how long it was waited for; give_up: why
-  released,            ///< duration: how long it was held; detail: unavailable, where memcached did
-                       ///< not answer
+  released,            ///< duration: how long it was held; release: how that ended
   extended,            ///< the lease was renewed
   lost,                ///< the lease ended while held
   reserved,            ///< a ZLock keeps it for its owner; duration: for how long
@@ -68,7 +68,8 @@ struct Event {
   std::string_view detail;               ///< words for people
   /// True if this wait reported `contended` before: of acquired, given_up and proceeded_unlocked.
   bool ends_contention = false;
-  GiveUp give_up = GiveUp::none;  ///< of given_up
+  GiveUp give_up = GiveUp::none;        ///< of given_up
+  Release release = Release::released;  ///< of released: released or unavailable
 };
 
 /// Receives every event of a client's locks in the thread in which it happens, sometimes a

@@ -94,6 +94,7 @@ void LogObserver::on_event(const Event& event) {
     line += fmt::format(" ms={:.3f}", Milliseconds(event.duration).count());
   }
   if (event.give_up != GiveUp::none) line += fmt::format(" reason={}", to_string(event.give_up));
+  if (event.release == Release::unavailable) line += " release=unavailable";
   if (!event.detail.empty()) line += fmt::format(" detail=\"{}\"", event.detail);
   for (char& c : line) {
     if (c == '\n' || c == '\r') c = ' ';

@@ -221,10 +221,7 @@ Release Holding::release() {
   end_tasks();
   if (outcome == Release::lost) announce_loss();
   if (outcome == Release::unavailable) notify(EventKind::unavailable, {}, trouble);
-  if (outcome != Release::lost) {
-    notify(EventKind::released, Clock::now() - since_,
-           outcome == Release::unavailable ? "unavailable" : "");
-  }
+  if (outcome != Release::lost) notify(EventKind::released, Clock::now() - since_, {}, outcome);
   return outcome;
 }
 
@@ -525,13 +522,14 @@ std::optional<TimerThread::Times> Holding::report(const Renewal& renewal) {
   return renewal.again;
 }
 
-void Holding::notify(EventKind kind, std::chrono::nanoseconds duration,
-                     std::string_view detail) const {
+void Holding::notify(EventKind kind, std::chrono::nanoseconds duration, std::string_view detail,
+                     Release outcome) const {
   Event event;
   event.kind = kind;
   event.duration = duration;
   event.token = fence_;
   event.detail = detail;
+  event.release = outcome;
   spec_->notify(event);
 }
 

@@ -128,8 +128,8 @@ class Holding final : public TimerThread::Task, public std::enable_shared_from_t
   Passed pass_on() MCL_REQUIRES(mutex_);
   bool hand_over(LocalQueue::Claim& next) MCL_REQUIRES(mutex_);
   Release depart() MCL_REQUIRES(mutex_);
-  void notify(EventKind kind, std::chrono::nanoseconds duration = {},
-              std::string_view detail = {}) const;
+  void notify(EventKind kind, std::chrono::nanoseconds duration = {}, std::string_view detail = {},
+              Release outcome = Release::released) const;
   bool lose();
   void announce_loss();
   /// Neither renewed nor watched any more.
