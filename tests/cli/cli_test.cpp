@@ -262,7 +262,7 @@ TEST_F(Cli, ASignalIsPassedOnToAllThatTheCommandHasStarted) {
 }
 
 TEST_F(Cli, NothingIsLeftBehindWhenItIsKilled) {
-  Program program(line({"run", "job", "--timeout", "1s", "--shell",
+  Program program(line({"run", "job", "--timeout", "5s", "--shell",
                         "sh -c 'echo $$ $PPID; " + wait_for(file("never")) + "'; true"}));
   ASSERT_TRUE(program.says("\n"));
   pid_t inner = 0;
@@ -777,9 +777,13 @@ TEST_F(Cli, DoctorTellsWhatIsWrongAndWhatToDo) {
   EXPECT_EQ(json[0]["compare_and_swap"], true);
   EXPECT_GT(json[0]["round_trip_p50_us"], 0);
   EXPECT_GE(json[0]["round_trip_p99_us"], json[0]["round_trip_p50_us"]);
-  ASSERT_EQ(json[0]["findings"].size(), 1U) << json.dump();
-  EXPECT_NE(json[0]["findings"][0]["text"].get<std::string>().find("was started"),
-            std::string::npos);
+  std::vector<std::string> findings;
+  for (const Json& finding : json[0]["findings"]) {
+    const auto text = finding["text"].get<std::string>();
+    if (text.find("one request in a hundred") != 0) findings.push_back(text);  // a slow machine
+  }
+  ASSERT_EQ(findings.size(), 1U) << json.dump();
+  EXPECT_NE(findings.front().find("was started"), std::string::npos);
   EXPECT_EQ(json[0]["used"], false);
   mcl::Lock lock(mcl::MemcachedClient(fit.address()), "job");
   lock.lock();
