@@ -116,7 +116,9 @@ TEST_P(Cost, WithoutMemoryNothingStays) {
       until_failure = 0;
     }
     until_failure = 0;
-    if (lock.owns_lock()) EXPECT_EQ(lock.release(), mcl::Release::released);
+    if (lock.owns_lock()) {
+      EXPECT_EQ(lock.release(), mcl::Release::released);
+    }
     EXPECT_TRUE(eventually([&] { return server.get("memcachedlock:key").empty(); })) << at;
   }
   EXPECT_GT(failed, 10);
