@@ -157,7 +157,7 @@ bool Acquisition::ask(LocalQueue::Woken woken) {
   auto result = handoff != nullptr ? candidate().receive(std::move(*handoff))
                                    : candidate().ask(may_queue, uses_line_);
   if (auto* holding = std::get_if<std::shared_ptr<Holding>>(&result)) {
-    return settle(std::move(*holding));
+    return settle(*holding);
   }
   if (const auto* guarded = std::get_if<Candidate::Guarded>(&result)) {
     leave_line();  // those behind may not have to wait for it
@@ -168,7 +168,7 @@ bool Acquisition::ask(LocalQueue::Woken woken) {
   return false;
 }
 
-bool Acquisition::settle(std::shared_ptr<Holding> holding) {
+bool Acquisition::settle(const std::shared_ptr<Holding>& holding) {
   auto entered = holding;
   OwnerId by;
   try {

@@ -59,7 +59,7 @@ class Acquisition {
   bool attempt(LocalQueue::Woken woken);
   bool ask(LocalQueue::Woken woken);
   bool reenter();
-  bool settle(std::shared_ptr<Holding> holding);
+  bool settle(const std::shared_ptr<Holding>& holding);
   void back_off(const Contention& contention);
   void report_failure(const Error& error, bool is_setting, Clock::time_point began);
   void proceed_unlocked(const char* why);

@@ -43,7 +43,7 @@ class ReentryTable {
     NameView(const Name& name) : lock(name.lock), number(name.number), word(name.word) {}
     [[nodiscard]] std::size_t hash() const {
       const std::hash<std::string_view> of_text;
-      return of_text(lock) ^ (of_text(word) + number) * 0x9e3779b97f4a7c15;
+      return of_text(lock) ^ of_text(word) ^ std::hash<std::uint64_t>{}(number);
     }
     friend bool operator==(const NameView&, const NameView&) = default;
   };
