@@ -38,4 +38,7 @@ class DeferredRelease {
   std::function<void(bool reserve)> end_;
 };
 
+/// Its earlier name.
+using Handover = DeferredRelease;
+
 }  // namespace memcachedlock

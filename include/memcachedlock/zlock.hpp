@@ -99,6 +99,8 @@ class ZLock : public BasicLock {
 
   /// Moves the lock into a callable that releases it, for a commit or abort hook.
   [[nodiscard]] DeferredRelease defer_release() { return DeferredRelease(std::move(*this)); }
+  /// Its earlier name.
+  [[nodiscard]] DeferredRelease hand_over() { return defer_release(); }
 
   /// Runs `body(lease, last)` under the lock, which must be free before and is free afterwards;
   /// `last` tells that it will not run again. With Transaction::inside it runs again on conflict,

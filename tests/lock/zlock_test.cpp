@@ -116,7 +116,7 @@ TEST_F(Outside, TheLockIsHeldUntilTheTransactionEnds) {
 TEST_F(Outside, ADroppedHandoverReleases) {
   mcl::ZLock<Conflict> lock(*client, "key", options);
   lock.lock();
-  { const mcl::DeferredRelease handover = lock.defer_release(); }
+  { const mcl::Handover handover = lock.hand_over(); }
   EXPECT_TRUE(mcl::Lock(*client, "key").try_lock());
 }
 
