@@ -18,6 +18,7 @@ cp /etc/resolv.conf "$root/etc/"
 # The mounts are gone with their namespace.
 export root
 unshare --mount --propagation private bash -c '
+  mount --bind "$root" "$root"  # a mount point, without which nothing below can unshare --mount
   mount -t proc proc "$root/proc"
   mount -t devpts -o newinstance,ptmxmode=0666 devpts "$root/dev/pts"
   mount --bind "$root/dev/pts/ptmx" "$root/dev/ptmx"
