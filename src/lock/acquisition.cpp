@@ -204,12 +204,13 @@ void Acquisition::back_off(const Contention& contention) {
 /// True when the owner is inside, or comes back to its reservation.
 bool Acquisition::reenter() {
   if (!spec_->reenters()) return false;
+  OwnerId by = owner_;  // before it is counted: a copy may need memory
   ReentryTable& table = ReentryTable::instance();
   auto inside = table.enter(*spec_, owner_);
   if (!inside) return false;
   const bool for_loop = how_ == Waiting::event_loop;
   if (!inside->is_reserved()) {
-    hold_.take(std::move(inside), owner_, for_loop);
+    hold_.take(std::move(inside), std::move(by), for_loop);
     acquired_ = true;
     if (contention_reported_) notify_given_up(GiveUp::entered);
     return true;
@@ -219,7 +220,7 @@ bool Acquisition::reenter() {
     table.forget(owner_, inside);
     return false;
   }
-  hold_.take(table.put(owner_, inside), owner_, for_loop);
+  hold_.take(table.put(owner_, inside), std::move(by), for_loop);
   acquired_ = true;
   if (spec_->options.renew) hold_.holding->start_renewal();
   notify_end(EventKind::acquired);

@@ -124,6 +124,34 @@ TEST_P(Cost, WithoutMemoryNothingStays) {
   EXPECT_GT(failed, 10);
 }
 
+// Fault: memory runs out while an owner enters again. Promise: it counts as one that did not.
+TEST_P(Cost, EnteringAgainWithoutMemoryCountsNothing) {
+  const mcl::LockOptions options{.timeout = 1h,
+                                 .owner = mcl::OwnerId::named("an owner with a long name")};
+  int failed = 0;
+  bool through = false;
+  for (int at = 1; !through; ++at) {
+    mcl::RLock outer(client, "key", options);
+    mcl::RLock inner(client, "key", options);
+    outer.lock();
+    until_failure = at;
+    try {
+      inner.lock();
+      through = until_failure > 0;
+    } catch (const std::bad_alloc&) {
+      ++failed;
+    }
+    until_failure = 0;
+    EXPECT_EQ(inner.owns_lock(), through) << at;
+    if (inner.owns_lock()) {
+      EXPECT_EQ(inner.release(), mcl::Release::released);
+    }
+    EXPECT_EQ(outer.release(), mcl::Release::released);
+    EXPECT_EQ(server.get("memcachedlock:key"), "") << at;
+  }
+  EXPECT_GT(failed, 0);
+}
+
 INSTANTIATE_TEST_SUITE_P(, Cost, testing::Values(mcl::Protocol::text, mcl::Protocol::binary),
                          [](const auto& protocol) {
                            return protocol.param == mcl::Protocol::text ? "Text" : "Binary";
