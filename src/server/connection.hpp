@@ -20,6 +20,7 @@
 #include "memcachedlock/servers.hpp"
 #include "server/server_clock.hpp"
 #include "wire/epoch_item.hpp"
+#include "wire/record.hpp"
 
 struct memcached_st;
 
@@ -99,8 +100,11 @@ class Connection {
   /// `cas` of each without a reply, but for those whose id is not known here, then one `gets` of
   /// all: one round trip. In their order.
   std::vector<std::optional<Item>> cas_and_read_all(const std::vector<Rewrite>& all);
-  /// Memory for the text of the next request.
-  [[nodiscard]] std::string& scratch() noexcept { return scratch_; }
+  /// Its text, in memory that serves again for the next one.
+  [[nodiscard]] std::string_view encoded(const Record& record) {
+    record.encode_into(scratch_);
+    return scratch_;
+  }
   /// The item keeps its expiry.
   Snapshot append_and_read(std::string_view key, std::string_view text);
   Snapshot read(std::string_view key, std::string_view epoch_key);

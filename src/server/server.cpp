@@ -141,8 +141,7 @@ std::time_t Server::date(Connection& connection, Record& record, const Term& ter
 Snapshot Server::add_and_read(const Key& key, Record& record, const Term& term, bool& stored) {
   return ask(key.text(), longest, [&](Connection& connection) {
     const std::time_t expires = date(connection, record, term);
-    std::string& value = connection.scratch();
-    record.encode_into(value);
+    const std::string_view value = connection.encoded(record);
     stored = true;
     return connection.add_and_read(key.item(), epoch_key_, value, expires);
   });
@@ -153,8 +152,7 @@ Snapshot Server::cas_and_read(const Key& key, Record& record, const Term& term, 
   return ask(key.text(), limit, [&](Connection& connection) {
     if (!connection.may_use(cas)) return read_with_epoch(connection, key);
     const std::time_t expires = date(connection, record, term);
-    std::string& value = connection.scratch();
-    record.encode_into(value);
+    const std::string_view value = connection.encoded(record);
     stored = true;
     return connection.cas_and_read(key.item(), epoch_key_, value, expires, cas);
   });
@@ -213,8 +211,7 @@ CasResult Server::compare_and_swap(const Key& key, Record& record, const Term& t
   return ask(key.text(), longest, [&](Connection& connection) {
     if (!connection.may_use(cas)) return sent ? CasResult::unknown : CasResult::changed;
     const std::time_t expires = date(connection, record, term);
-    std::string& value = connection.scratch();
-    record.encode_into(value);
+    const std::string_view value = connection.encoded(record);
     const bool again = std::exchange(sent, true);
     const CasResult outcome = connection.compare_and_swap(key.item(), value, expires, cas);
     return again && outcome != CasResult::done ? CasResult::unknown : outcome;

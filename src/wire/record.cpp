@@ -22,12 +22,17 @@ void append_number(std::string& text, std::uint64_t number) {
   text.append(digits.data(), end);
 }
 
-std::string member_word(std::string_view token, std::string_view label) {
-  std::string word;
+void write_member(std::string& word, std::string_view token, std::string_view label) {
+  word.clear();
   word.reserve(token.size() + 1 + label.size());
   word += token;
   word += '@';
   word += label;
+}
+
+std::string member_word(std::string_view token, std::string_view label) {
+  std::string word;
+  write_member(word, token, label);
   return word;
 }
 
@@ -197,9 +202,7 @@ void Record::set_holder(std::string_view token, std::string_view label) {
   holders.resize(1);
   Member& only = holders.front();
   only.end = 0;
-  only.word.assign(token);
-  only.word += '@';
-  only.word += label;
+  write_member(only.word, token, label);
 }
 
 void Record::remove_holder(std::string_view token) {

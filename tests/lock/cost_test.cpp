@@ -48,6 +48,11 @@ int allocations(const std::function<void()>& action) {
   return least;
 }
 
+void lock_once_more(mcl::BasicLock& lock) {
+  lock.lock();
+  lock.unlock();
+}
+
 class Cost : public testing::TestWithParam<mcl::Protocol> {
  protected:
   LocalServer server;
@@ -56,12 +61,8 @@ class Cost : public testing::TestWithParam<mcl::Protocol> {
 
 TEST_P(Cost, AnAcquireAndItsReleaseAllocateTwice) {
   mcl::Lock lock(client, "key");
-  const auto once = [&] {
-    lock.lock();
-    lock.unlock();
-  };
-  once();
-  EXPECT_LE(allocations(once), 2);
+  lock_once_more(lock);
+  EXPECT_LE(allocations([&] { lock_once_more(lock); }), 2);
 }
 
 // All locks of the process share what finds the waiters of one.
@@ -76,23 +77,15 @@ TEST_P(Cost, NoMoreWhileThreadsWaitForAnother) {
   });
   ASSERT_TRUE(eventually([&] { return recorder->count(mcl::EventKind::contended) == 1; }));
   mcl::Lock lock(client, "key");
-  const auto once = [&] {
-    lock.lock();
-    lock.unlock();
-  };
-  once();
-  EXPECT_LE(allocations(once), 2);
+  lock_once_more(lock);
+  EXPECT_LE(allocations([&] { lock_once_more(lock); }), 2);
 }
 
 TEST_P(Cost, EnteringAgainAllocatesNothing) {
   mcl::RLock outer(client, "key");
   mcl::RLock inner(client, "key");
   outer.lock();
-  const auto once = [&] {
-    inner.lock();
-    inner.unlock();
-  };
-  EXPECT_EQ(allocations(once), 0);
+  EXPECT_EQ(allocations([&] { lock_once_more(inner); }), 0);
 }
 
 // Fault: memory runs out at any allocation of an acquire. Promise: nothing stays that others would

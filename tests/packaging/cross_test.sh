@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # cross_test.sh arm64|i386 [RELEASE]: builds the library, the program and some of the tests for
 # another kind of machine, with the packages of a Debian of that kind, and runs them by qemu-user
-# against this machine's own memcached. 77: no such Debian can be had here.
+# against this machine's own memcached.
 set -euo pipefail
 architecture=$1
 source=$(cd "$(dirname "$0")/../.." && pwd)
@@ -20,8 +20,7 @@ trap 'rm -rf "$work"' EXIT
 # Only unpacked: nothing of that machine has to run for it.
 mmdebstrap --quiet --variant=extract --architectures="$architecture" \
   --include=libmemcached-dev,libfmt-dev,libssl-dev,libgtest-dev,libcli11-dev,nlohmann-json3-dev \
-  "$release" "$work/root" http://deb.debian.org/debian >/dev/null ||
-  { echo "skipped: no Debian for $architecture can be had here"; exit 77; }
+  "$release" "$work/root" http://deb.debian.org/debian >/dev/null
 
 cat >"$work/toolchain.cmake" <<END
 set(CMAKE_SYSTEM_NAME Linux)
