@@ -218,13 +218,22 @@ Snapshot Connection::read(std::string_view key, std::string_view epoch_key, std:
             snapshot.as_sent = !sent.empty() && value == sent;
             snapshot.lock = {snapshot.as_sent ? std::string() : std::string(value), cas};
           } else if (name == epoch_key) {
-            snapshot.epoch = {EpochItem::parse(value), cas};
+            snapshot.epoch = {parse_epoch(value), cas};
           } else {
             return false;
           }
           return true;
         });
   return snapshot;
+}
+
+/// Nearly always it is the one that was read last.
+const std::optional<EpochItem>& Connection::parse_epoch(std::string_view text) {
+  if (text != epoch_text_) {
+    epoch_ = EpochItem::parse(text);
+    epoch_text_ = text;
+  }
+  return epoch_;
 }
 
 std::vector<Snapshot> Connection::read_all(std::span<const std::string_view> keys,
@@ -241,7 +250,7 @@ std::vector<Snapshot> Connection::read_all(std::span<const std::string_view> key
           if (at < keys.size()) {
             snapshots[at].lock = {std::string(value), cas};
           } else if (name == epoch_key) {
-            epoch = {EpochItem::parse(value), cas};
+            epoch = {parse_epoch(value), cas};
           } else {
             return false;
           }

@@ -132,6 +132,7 @@ class Connection {
   void fetch(std::span<const std::string_view> keys, const Store& store);
   /// `sent`: what the lock's item is expected to be.
   Snapshot read(std::string_view key, std::string_view epoch_key, std::string_view sent);
+  const std::optional<EpochItem>& parse_epoch(std::string_view text);
   [[noreturn]] void fail(int code);
 
   const ServerAddress& server_;
@@ -145,6 +146,8 @@ class Connection {
   bool log_in_;
   std::uint64_t start_number_ = 0;
   std::string scratch_;
+  std::string epoch_text_;          // as it was read last
+  std::optional<EpochItem> epoch_;  // which is in it
 };
 
 }  // namespace memcachedlock::detail

@@ -4,6 +4,7 @@
 //   raw             the protocol's own commands, pipelined by hand on a socket
 //   same            these commands through libmemcached, and nothing else
 //   lock            this library
+//   re-entry        an RLock that its owner holds already: no request
 // and, over Unix sockets, the first and the last again, and what peers are there (sides.hpp).
 // The sides take turns in short pieces, so that a change of the machine's speed meets all alike;
 // the table at the end compares their medians.
@@ -22,6 +23,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <new>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -31,6 +33,19 @@
 #include "memcachedlock/memcachedlock.hpp"
 #include "sides.hpp"
 #include "support/local_server.hpp"
+
+namespace {
+thread_local long allocations = 0;
+}  // namespace
+
+// Counted. libmemcached and libc allocate by malloc, which is not.
+void* operator new(std::size_t size) {
+  ++allocations;
+  if (void* memory = std::malloc(size)) return memory;  // NOLINT
+  throw std::bad_alloc();
+}
+void operator delete(void* memory) noexcept { std::free(memory); }               // NOLINT
+void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }  // NOLINT
 
 namespace {
 
@@ -257,6 +272,17 @@ Maker lock_side(mcl::Protocol protocol) {
   };
 }
 
+/// Of a lock that its owner holds already.
+std::function<void()> reentry_side(const std::string& address) {
+  const mcl::MemcachedClient client(address);
+  const auto outer = std::make_shared<mcl::RLock>(client, "entered again");
+  outer->lock();
+  return [outer, inner = std::make_shared<mcl::RLock>(client, "entered again")] {
+    inner->lock();
+    expect(inner->release() == mcl::Release::released);
+  };
+}
+
 struct Contestant {
   std::string name;
   Maker make;
@@ -314,7 +340,8 @@ std::vector<Contestant> all_contestants() {
          return [same = std::make_shared<Same>(address)] { same->acquire_and_release(); };
        }},
       {"memcachedlock, text", lock_side(mcl::Protocol::text)},
-      {"memcachedlock, binary", lock_side(mcl::Protocol::binary)}};
+      {"memcachedlock, binary", lock_side(mcl::Protocol::binary)},
+      {"memcachedlock, re-entry", reentry_side}};
   all.push_back({all[0].name + ", Unix socket", on_socket(all[0].make), false});
   all.push_back({all[4].name + ", Unix socket", on_socket(all[4].make), false});
   all.push_back({all[5].name + ", Unix socket", on_socket(all[5].make), false});
@@ -338,18 +365,22 @@ long commands() { return server().counted({"cmd_get", "cmd_set", "delete_hits", 
 struct Cost {
   double commands;
   double round_trips;
+  double allocations;
 };
 
 Cost cost_of(const Contestant& named) {
   constexpr int times = 1000;
   const Relay relay;
   const auto once = named.make(relay.address());
-  once();  // connects
+  for (int i = 0; i < 10; ++i) once();  // connects, and allocates what is used again
   const long commands_before = commands();
   const int trips_before = relay.round_trips();
+  const long allocations_before = allocations;
   for (int i = 0; i < times; ++i) once();
+  const long allocated = allocations - allocations_before;
   return {static_cast<double>(commands() - commands_before) / times,
-          static_cast<double>(relay.round_trips() - trips_before) / times};
+          static_cast<double>(relay.round_trips() - trips_before) / times,
+          static_cast<double>(allocated) / times};
 }
 
 /// Remembers each repetition's time, for the table.
@@ -399,15 +430,15 @@ int main(int argc, char** argv) {
 
   const double bare = medians.median(contestants()[0].name);
   const double by_hand = medians.median(contestants()[2].name);
-  std::printf("%-38s %8s %12s %8s %9s %12s\n", "lock + unlock of a free key", "us", "add+delete=1",
-              "raw=1", "commands", "round trips");
+  std::printf("%-38s %8s %12s %8s %9s %12s %12s\n", "lock + unlock of a free key", "us",
+              "add+delete=1", "raw=1", "commands", "round trips", "allocations");
   for (const Contestant& named : contestants()) {
     const double time = medians.median(named.name);
-    std::printf("%-38s %8.1f %12.2f %8.2f", named.name.c_str(), time / 1000, time / bare,
+    std::printf("%-38s %8.2f %12.3f %8.3f", named.name.c_str(), time / 1000, time / bare,
                 time / by_hand);
     if (named.counted) {
       const Cost cost = cost_of(named);
-      std::printf(" %9.2f %12.2f", cost.commands, cost.round_trips);
+      std::printf(" %9.2f %12.2f %12.2f", cost.commands, cost.round_trips, cost.allocations);
     }
     std::printf("\n");
   }
