@@ -11,7 +11,7 @@ struct ConflictError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// A store of one number. Somebody who uses no lock writes it once in between.
+/// A store of one number. Code without a lock writes it once in between.
 class Store {
  public:
   [[nodiscard]] int read() { return value_; }

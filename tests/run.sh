@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 source tests/support/need.sh
 all=(clang libclang-rt-dev clang-tidy spin qemu-user g++-aarch64-linux-gnu g++-i686-linux-gnu)
 
-# stage NAME COMMAND...: runs it; its seconds are told at the end, whatever that is.
+# stage NAME COMMAND...: runs it; its seconds are printed at the end, also after a failure.
 told=$(mktemp)
 trap 'echo; cat "$told"; rm -f "$told"' EXIT
 stage() {

@@ -1,5 +1,5 @@
-// Locks for services on Boost.Asio, whose loop must not block. Boost 1.77 or later; who does not
-// include this header does not need it.
+// Locks for services on Boost.Asio, whose loop must not block. Boost 1.77 or later; a program that
+// does not include this header does not need it.
 #pragma once
 
 #include "memcachedlock/detail/export.hpp"
@@ -39,7 +39,7 @@ namespace detail {
 class AsioPending {
  public:
   virtual ~AsioPending() = default;
-  /// Its execution context goes away, and with it whoever waits: first told to all, then done.
+  /// Its execution context goes away, and with it all waits: each is marked first, then ended.
   virtual void forsake() noexcept = 0;
   virtual void abandon() noexcept = 0;
 };
@@ -206,10 +206,10 @@ void begin_acquire(Handler handler, const Executor& executor, BasicLock& lock,
 /// threads they run in. Coroutines that are to enter each other's locks, and retries that are to
 /// find their reservation by another ZLock object, share an owner: OwnerId::unique(), or named().
 ///
-/// A background thread for each server asks memcached for all who wait so, and they stand in the
-/// queue of this process's threads (lock.hpp); a server that does not answer delays those who wait
-/// for its own locks together, by at most ClientOptions::operation_timeout for each request.
-/// Commands as lock(). A lock that was acquired so is released in the background where its
+/// A background thread for each server asks memcached for all these waiters, and they stand in the
+/// queue of this process's threads (lock.hpp); a server that does not answer delays the acquires
+/// that wait for its own locks together, by at most ClientOptions::operation_timeout for each
+/// request. Commands as lock(). A lock that was acquired so is released in the background where its
 /// destructor must do it, so that an exception between async_lock() and async_release() does not
 /// block the loop.
 ///

@@ -30,8 +30,8 @@ class DeferredRelease {
   }
   /// Releases it.
   void operator()() const { end_(false); }
-  /// For a transaction that has conflicted and will be begun anew: a ZLock is kept reserved for its
-  /// owner, any other lock released.
+  /// For a transaction that has conflicted and will be begun again: a ZLock is kept reserved for
+  /// its owner, any other lock released.
   void reserve() const { end_(true); }
 
  private:

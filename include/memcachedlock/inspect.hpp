@@ -1,4 +1,4 @@
-// Who holds a lock and who waits for it; and taking it from a holder. For people who look after
+// The holder of a lock and its waiters; and taking it from a holder. For people that look after
 // services, and tools of theirs: a program that wants a lock has lock.hpp.
 #pragma once
 

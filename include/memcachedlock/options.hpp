@@ -10,7 +10,7 @@
 
 namespace memcachedlock {
 
-/// Who re-enters an RLock, and for whom a ZLock keeps its reservation.
+/// The owner that re-enters an RLock, and for which a ZLock keeps its reservation.
 class MEMCACHEDLOCK_EXPORT OwnerId {
  public:
   /// Whichever thread calls lock(): resolved at that moment, so options can be shared by threads.

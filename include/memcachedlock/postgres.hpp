@@ -44,7 +44,7 @@ inline constexpr const char* postgres_fence_table =
 
 /// Within `work`, before its writes: lets nobody commit after a later holder of `key`. One
 /// statement. Throws LeaseLost when one has written already; `work` must then be aborted. Two
-/// holders who are here at once conflict, and one of them gets a PostgresConflict. A token of
+/// holders that write at one time conflict, and one of them gets a PostgresConflict. A token of
 /// nobody ({0, 0}, as code that runs unlocked has it) is let through: then only the database's own
 /// transactions protect the data. Any bytes are a key; in the table, those that are not printable
 /// ASCII stand as `\xHH`, and a long key as its digest.

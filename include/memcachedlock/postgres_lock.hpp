@@ -21,7 +21,7 @@
 namespace memcachedlock {
 
 /// An advisory lock of the session behind a connection: no lease, no fencing token; it is held
-/// until unlock() or the end of the session, and PostgreSQL serves in turn who waits.
+/// until unlock() or the end of the session, and PostgreSQL serves waiters in turn.
 /// TimedLockable.
 ///
 /// Used by one thread at a time, as its connection is, which must outlive it, have no transaction

@@ -32,11 +32,11 @@ class SqliteError : public std::runtime_error {
 };
 
 /// Another connection was faster: SQLITE_BUSY in all its forms, SQLITE_BUSY_SNAPSHOT among them.
-/// The ConflictError of with_zlock<SqliteConflict>. The transaction must be begun anew.
+/// The ConflictError of with_zlock<SqliteConflict>. The transaction must be begun again.
 class SqliteConflict : public SqliteError {
  public:
   using SqliteError::SqliteError;
-  /// For one that SQLite has not told of itself: its code is SQLITE_BUSY.
+  /// For a conflict that SQLite has not reported itself: its code is SQLITE_BUSY.
   explicit SqliteConflict(const std::string& what) : SqliteError(what, SQLITE_BUSY) {}
 };
 

@@ -22,8 +22,8 @@ namespace memcachedlock {
 /// transaction was faster. Used by one thread at a time.
 ///
 /// The locks go after the transaction has ended, not before, the last one first; however it ends,
-/// also by an exception. Where it ends by a conflict they are kept reserved for their owner, who
-/// will begin anew (ZLockOptions::reservation says for how long).
+/// also by an exception. If it ends by a conflict, they stay reserved for their owner, which
+/// will begin again (ZLockOptions::reservation says for how long).
 template <class Tx, class... ConflictErrors>
 class LockedTransaction {
  public:

@@ -24,7 +24,7 @@
 
 namespace memcachedlock {
 
-/// Who begins the transaction in which the callable works.
+/// Which code begins the transaction in which the callable works.
 enum class Transaction {
   inside,  ///< the callable itself: run again on conflict, with the lock still held
   outside  ///< a caller further out, who retries the whole on conflict
@@ -44,9 +44,9 @@ struct ZLockOptions {
 
   /// How often the callable runs at most, with Transaction::inside; at least 1.
   int max_attempts = 3;
-  /// Who begins the store's transaction.
+  /// Which code begins the store's transaction.
   Transaction transaction = Transaction::inside;
-  /// How long the lock is kept for its owner, who retries, with Transaction::outside.
+  /// How long the lock stays reserved for its owner, which retries, with Transaction::outside.
   std::chrono::milliseconds reservation{1'000};
   /// With Transaction::outside: given the lock after the callable has returned, instead of its
   /// release; keep it until the transaction has ended.

@@ -78,7 +78,7 @@ std::string next_stamp();
 /// Never 0.
 std::uint64_t random_bits();
 
-/// "host:pid:thread" of the calling thread, one word, for people who look at a record.
+/// "host:pid:thread" of the calling thread, one word, for people that read a record.
 std::string thread_label();
 
 }  // namespace memcachedlock::detail

@@ -24,7 +24,7 @@ bool is_passed_on(int signal) {
   struct sigaction action {};
   if (std::find(not_ours.begin(), not_ours.end(), signal) != not_ours.end()) return false;
   if (sigaction(signal, nullptr, &action) != 0) return false;
-  // What we were told to ignore, as by nohup(1), the command shall ignore too.
+  // Signals that are ignored here, as by nohup(1), stay ignored in the command.
   return action.sa_handler != SIG_IGN;
 }
 

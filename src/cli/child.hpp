@@ -43,7 +43,7 @@ class Child {
   void forward(ReceivedSignal signal) const;
   /// To all of it that can be reached, stopped or not.
   void send(int signal) const;
-  /// After it has ended: what it has started and left is killed, where that can be told.
+  /// After it has ended: kills the processes that it has started and left, if they can be found.
   void end_group() const;
   /// After SIGCHLD: true when it has ended. When it has stopped, as it may not use the terminal, we
   /// stop too, and go on with it.

@@ -1,4 +1,4 @@
-// memcachedlock, the program: locks for shell scripts and cron, and for who looks after services.
+// memcachedlock, the program: locks for shell scripts and cron, and for operators.
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -213,7 +213,7 @@ void CommandLine::parse(std::vector<std::string> arguments) {
   }
 }
 
-/// What people mean who write it so.
+/// What this spelling means to its users.
 std::string hint(const CommandLine& line, const CLI::ParseError& error) {
   const bool extra = dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr;
   const bool no_key = dynamic_cast<const CLI::RequiredError*>(&error) != nullptr;

@@ -10,7 +10,7 @@ namespace memcachedlock::cli {
 
 using std::chrono::milliseconds;
 
-/// A command line that makes no sense: told in one line.
+/// A command line that makes no sense; the message is one line.
 struct UsageError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };

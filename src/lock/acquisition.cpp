@@ -74,8 +74,8 @@ std::optional<Clock::time_point> Acquisition::turn(bool cancelled) {
   return deadline_ ? std::min(again_, *deadline_) : again_;
 }
 
-/// In a child that was forked meanwhile, by an observer: the line is the parent's, and so are those
-/// who would wake this one.
+/// In a child that was forked meanwhile, by an observer: the line is the parent's, and so are the
+/// threads that would wake this one.
 void Acquisition::become_another() {
   generation_ = process_generation();
   waiter_.reset();

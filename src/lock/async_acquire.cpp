@@ -37,7 +37,7 @@ class AsyncOperation::Task : public TimerThread::Task, public std::enable_shared
   void abandon() noexcept {
     forsake();
     // Not in a forked child, which has neither the thread nor the mutex's owner; nor where this is
-    // the step itself, which has called somebody who ends the process.
+    // the step itself, which has called code that ends the process.
     if (generation_ != process_generation() || at_work_.load() == std::this_thread::get_id())
       return;
     const MutexLock lock(mutex_);

@@ -145,7 +145,7 @@ bool Holding::extend(milliseconds lease) {
 
 Holding::Passed Holding::pass_on() {
   const auto now = Clock::now();
-  // With a request before and one after, as it is for those who wait.
+  // With a request before and one after, as waiters see it.
   spec_->history.note_hold(std::chrono::duration_cast<std::chrono::microseconds>(
       (now - started_) + (since_ - started_)));
   if (record_.holders.size() > 1) return {};
@@ -158,7 +158,7 @@ Holding::Passed Holding::pass_on() {
   return {false, std::min<Clock::duration>((now - cohort_.since) / share_for_others, max_pause)};
 }
 
-/// Writes the record anew for the next. False when it is not ours any more, or not ours alone.
+/// Rewrites the record for the next. False when it is not ours any more, or not ours alone.
 bool Holding::hand_over(LocalQueue::Claim& next) {
   const Bid& bid = next.bid();
   const LockOptions& options = bid.spec->options;
@@ -206,7 +206,7 @@ Release Holding::release() {
     const bool was_held = state_.exchange(State::over) == State::held;
     try {
       if (in_time && was_held) passed = pass_on();
-      // Also when the lease is over: whoever waits need not wait longer.
+      // Also when the lease is over: waiters need not wait longer.
       outcome = passed.on ? Release::released : depart();
     } catch (const Error& error) {
       outcome = Release::unavailable;

@@ -1,4 +1,4 @@
-// Records as they are written by those who come and go. Reads the wall clock and KeyHistory.
+// Records as acquires and releases write them. Reads the wall clock and KeyHistory.
 #pragma once
 
 #include <string>

@@ -117,7 +117,7 @@ bool Connection::may_use(const Cas& cas) const noexcept {
 }
 
 void Connection::cut() noexcept {
-  // libmemcached reads it anew before each wait, and takes 0 for a limit that has passed. It has
+  // libmemcached reads it again before each wait, and takes 0 for a limit that has passed. It has
   // nothing that is meant for other threads: its socket can't be had.
   std::atomic_ref(handle_->poll_timeout).store(0, std::memory_order_relaxed);
 }

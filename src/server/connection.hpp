@@ -1,5 +1,5 @@
 // One connection to one memcached: the commands that a lock needs, each one round trip. The only
-// code that speaks to libmemcached, but for the ring in cluster.cpp.
+// code that speaks to libmemcached, except the ring in cluster.cpp.
 #pragma once
 
 #include <chrono>
@@ -84,7 +84,7 @@ class Connection {
   /// Of the server at the other end; 0 where its clock was not read.
   [[nodiscard]] std::uint64_t start_number() const noexcept { return start_number_; }
   /// `add` without a reply, then `gets` of both keys: the server runs them in this order, so the
-  /// value that comes back tells who holds the lock, and with which CAS id.
+  /// value that comes back names the holder, with its CAS id.
   Snapshot add_and_read(std::string_view key, std::string_view epoch_key, std::string_view value,
                         std::time_t expiry);
   Snapshot cas_and_read(std::string_view key, std::string_view epoch_key, std::string_view value,
@@ -97,7 +97,7 @@ class Connection {
     std::time_t expiry = 0;
     Cas cas;
   };
-  /// `cas` of each without a reply, but for those whose id is not known here, then one `gets` of
+  /// `cas` of each without a reply, except those whose id is not known here, then one `gets` of
   /// all: one round trip. In their order.
   std::vector<std::optional<Item>> cas_and_read_all(const std::vector<Rewrite>& all);
   /// Its text, in memory that serves again for the next one.

@@ -56,7 +56,7 @@ class ConnectionPool::Watch final : public TimerThread::Task,
     return TimerThread::Times{next_look_, next_look_};
   }
 
-  /// Whoever asks from now on must schedule it again.
+  /// A request from now on must schedule it again.
   void on_stop() override {
     const MutexLock lock(mutex_);
     next_look_ = Clock::time_point::max();

@@ -17,7 +17,7 @@
 
 namespace memcachedlock::detail {
 
-/// Thread safe. Who waits for a connection is served in turn.
+/// Thread safe. Threads that wait for a connection are served in turn.
 class ConnectionPool {
  public:
   class PooledConnection;
@@ -44,7 +44,7 @@ class ConnectionPool {
   };
   /// One that is idle, or null where one may be made; nothing when the time is over.
   std::optional<std::unique_ptr<Connection>> take(std::chrono::milliseconds limit);
-  /// To who has waited the longest, or to those that are idle. Null: it was closed.
+  /// To the thread that has waited the longest, or to the idle connections. Null: it was closed.
   void give_back(std::unique_ptr<Connection> connection) noexcept;
 
   const ServerAddress& address_;

@@ -85,7 +85,7 @@ Admission EpochWatch::decide(RestartGuard guard, Clock::time_point now,
       guard == RestartGuard::strict || (guard == RestartGuard::known && next.follows_another);
   if (!guarded || next.waited_out) return admission;
   admission.retry_at = next.first_seen + next.window;
-  // Who knew another before may have been led to another server, whose age says nothing.
+  // A client that knew another may have been led to another server, whose age says nothing.
   if (time && !next.follows_another) {
     const milliseconds age = std::chrono::seconds(std::max<std::int64_t>(*time - next.made, 0));
     admission.retry_at = std::min<Clock::time_point>(admission.retry_at, now + next.window - age);

@@ -1,4 +1,5 @@
-// What is known of a server's epochs: whether it has lost its locks, and who must wait after that.
+// What is known of a server's epochs: whether it has lost its locks, and which acquires must wait
+// after that.
 #pragma once
 
 #include <array>
@@ -26,8 +27,8 @@ struct Admission {
 
 /// A server that has lost its memory has lost the locks in it, whose leases still run. The guard
 /// counts from when this process has first seen the new epoch, by its own clock: no other host's
-/// wall clock decides. Who is strict, and knew none before, may also go by the server's clock: the
-/// item says when it was made. No epoch is forgotten in a forked child.
+/// wall clock decides. A strict acquire that knew none before may also go by the server's clock:
+/// the item says when it was made. No epoch is forgotten in a forked child.
 ///
 /// Thread safe; asks nobody. The number never falls; the guard once open stays open until the next
 /// epoch.

@@ -1,4 +1,4 @@
-// How an observer is told: it breaks nothing.
+// Calls an observer; its exceptions are swallowed.
 #pragma once
 
 #include "memcachedlock/client_options.hpp"

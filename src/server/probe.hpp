@@ -1,4 +1,4 @@
-// Who answers at an address where no memcached does that is fit for locks.
+// What answers at an address if that is no memcached that is fit for locks.
 #pragma once
 
 #include <optional>

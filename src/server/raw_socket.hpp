@@ -1,4 +1,4 @@
-// A plain connection, for what libmemcached can't do: list keys, and find out who answers.
+// A plain connection, for what libmemcached can't do: list keys, and find out what answers.
 #pragma once
 
 #include <chrono>

@@ -57,7 +57,7 @@ Answer ask_system(const std::string& host, int flags) {
   return answer;
 }
 
-/// One question to the system, which all wait for who want this name.
+/// One question to the system; all threads that need this name wait for it.
 struct Lookup {
   Mutex mutex;
   std::condition_variable_any answered;

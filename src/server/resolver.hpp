@@ -7,9 +7,9 @@
 
 namespace memcachedlock::detail {
 
-/// The numeric addresses of a host, in an order that is the same for all who ask. The system's
-/// resolver knows no limit, so it is asked in a thread of its own, one for all who want the same
-/// name; one that is numeric already needs none. Throws Failure.
+/// The numeric addresses of a host, in one order for all callers. The system's
+/// resolver knows no limit, so it is asked in a thread of its own, one for all callers that need
+/// one name; one that is numeric already needs none. Throws Failure.
 std::vector<std::string> resolve(const std::string& host, std::chrono::milliseconds limit);
 
 }  // namespace memcachedlock::detail

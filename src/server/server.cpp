@@ -52,7 +52,8 @@ void Server::raise(const Failure& failure, std::string_view key) {
                                   name_, failure.what(), concerned),
                       std::string(key), name_);
   }
-  // Who waits for more of what it does not understand is as silent as one that is down.
+  // A server that waits for more of a request that it does not understand is as silent as one that
+  // is down.
   throw Unavailable(
       fmt::format("{} is unavailable: {}; check that memcached runs there, that the network lets "
                   "it through, and whether it asks for a login or speaks another protocol (-B){}",

@@ -40,8 +40,8 @@ struct Term {
 /// others. No signal is delivered to a thread while it waits for an answer, as libmemcached then
 /// loses count of the time.
 ///
-/// A `stored` is set before something is sent that the server may keep, so that who is not answered
-/// knows whether anything may have to be removed.
+/// A `stored` is set before something is sent that the server may keep, so that a caller without an
+/// answer knows whether anything may have to be removed.
 class Server {
  public:
   /// The limit of a request that has no other than `operation_timeout`.
@@ -87,12 +87,12 @@ class Server {
 
   /// The server's clock as it is now; seconds, rounded down. A request of its own.
   std::int64_t time(const Key& key);
-  /// Whether this time of the server's clock has passed, as far as can be told without asking.
+  /// Whether this time of the server's clock has passed, as far as is known without asking.
   bool seems_past(std::int64_t time);
 
   /// After it failed to answer one of those that its background thread acquires for.
   void note_failure(SharedFailure failure);
-  /// The last of these, for who has waited for that thread since before.
+  /// The last of these, for an acquire that has waited for that thread since before.
   [[nodiscard]] std::optional<SharedFailure> failure_since(Clock::time_point time) const;
 
   /// After it failed to answer the background thread, which should not ask it again so soon.
@@ -109,7 +109,7 @@ class Server {
   /// Whether the server keeps the epoch that was known before `time`, by what came back now.
   bool is_since(const Snapshot& snapshot, Clock::time_point time);
 
-  /// For who finds that what was just stored is not there.
+  /// For a caller that finds that what was just stored is not there.
   [[noreturn]] void raise_full(const Key& key) const;
 
  private:

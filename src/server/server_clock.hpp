@@ -22,13 +22,13 @@ struct ClockReading {
   Clock::time_point asked{};     ///< before the question was sent
   Clock::time_point answered{};  ///< after the answer had come
 
-  /// Rises from one start of the server to the next, whoever asks: by the second in which it was
-  /// started and, within one, by its process. Nanoseconds, so that it looks like a time.
+  /// Rises from one start of the server to the next, for every client: by the second in which it
+  /// was started and, within one, by its process. Nanoseconds, so that it looks like a time.
   [[nodiscard]] std::uint64_t start_number() const noexcept;
 };
 
 /// A TTL counts from the clock as it stands, so it would be too short by the length of a stop. The
-/// absolute time of memcached's protocol is reckoned from when the server started instead; here,
+/// absolute time of memcached's protocol counts from when the server started instead; here,
 /// from the highest reading of the last two minutes, as a clock that stood still only reads too
 /// low.
 ///
@@ -45,7 +45,7 @@ class ServerClock {
   /// The expiry of an item that is sent now, and must live no shorter than `lease`.
   [[nodiscard]] std::time_t expiry(std::chrono::milliseconds lease) const;
 
-  /// Whether an expiry time has passed, as far as can be told without asking.
+  /// Whether an expiry time has passed, as far as is known without asking.
   [[nodiscard]] bool seems_past(std::time_t expiry) const;
 
   /// What the clock shows now, at the latest; seconds.
@@ -66,7 +66,7 @@ class ServerClock {
   Offset latest_ MCL_GUARDED_BY(mutex_){0};
   Clock::time_point latest_since_ MCL_GUARDED_BY(mutex_){};
   // Written in this order, and an expiry is asked for only over a connection that has read the
-  // clock, so that who sees the one sees the other.
+  // clock, so that a thread that sees the one sees the other.
   std::atomic<Offset> offset_{};
   std::atomic<Clock::time_point> next_reading_{Clock::time_point::min()};
 };

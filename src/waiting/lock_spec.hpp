@@ -18,7 +18,7 @@
 
 namespace memcachedlock::detail {
 
-/// Immutable but for the spare record; shared by the lock object, those that it was moved to, its
+/// Immutable except the spare record; shared by the lock object, those that it was moved to, its
 /// acquires, its holding, and what is done for it in the background.
 struct LockSpec {
   LockSpec(std::shared_ptr<Cluster> the_cluster, Key the_key, LockOptions the_options,

@@ -78,8 +78,8 @@ struct Record {
     return holds(token) || queue_position(token).has_value();
   }
   void remove_waiter(std::string_view token);
-  /// The first of the queue becomes the holder, for a lease of `grace`, in which it must write the
-  /// record anew.
+  /// The first of the queue becomes the holder, for a lease of `grace`, in which it must rewrite
+  /// the record.
   void grant_to_first(std::chrono::milliseconds grace);
   /// A lease begins now; if `since` is 0, so does the hold.
   void stamp_times();

@@ -1,5 +1,5 @@
-// Many who want one key: threads of one process, or processes, that hold it for a while, beside
-// what others do. All sides take turns in one run; the medians of the rounds are printed, and
+// Many waiters for one key: threads of one process, or processes, that hold it for a while, beside
+// other lock libraries. All sides take turns in one run; the medians of the rounds are printed, and
 // written as JSON to the file that is named.
 //
 //   contended_benchmark FILE [ROUNDS [MILLISECONDS]]

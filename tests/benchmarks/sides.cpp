@@ -39,7 +39,7 @@ std::string new_token() {
   return std::to_string(random()) + std::to_string(random());
 }
 
-/// The pause of those who poll, as they do: always the same, with some jitter.
+/// The pause of a polling client: constant, with some jitter.
 void pause_about(std::chrono::microseconds interval) {
   thread_local std::minstd_rand random(std::random_device{}());
   std::uniform_real_distribution<double> jitter(0.5, 1.0);

@@ -767,7 +767,7 @@ TEST_F(Cli, DoctorTellsWhatIsWrongAndWhatToDo) {
   EXPECT_EQ(warned.status, 1);
   EXPECT_NE(warned.output.find("-M"), std::string::npos) << warned.output;
 
-  // All well but for its age: it was only just started.
+  // All is well except its age: it was only just started.
   const LocalServer fit({"-M"});
   const Json json =
       Json::parse(Program({MEMCACHEDLOCK_PROGRAM, "doctor", "--json", "--servers", fit.address()})

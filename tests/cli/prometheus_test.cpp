@@ -135,7 +135,7 @@ TEST_F(Metrics, GaugesShowWhatIsHeldAndWaitedForNow) {
   std::thread waiter([&] {
     mcl::Lock other(client(), "a");
     other.lock();
-    // Who hands over tells of it when the next is at work already.
+    // A holder that hands over reports it when the next is at work already.
     EXPECT_TRUE(eventually([&] { return gauge("held") == 1; }));
     EXPECT_EQ(gauge("waiting"), 0);
   });

@@ -216,7 +216,7 @@ TEST_P(Faults, AReplyThatDripsIsCutOff) {
 }
 
 // Fault: the same, to the background thread.
-// Promise: its holder is told of the loss in time, and leases on other servers are renewed.
+// Promise: its holder is notified of the loss in time, and leases on other servers are renewed.
 TEST_P(Faults, ARenewalThatDripsHarmsNoOtherLease) {
   const LocalServer healthy;
   auto healthy_options = options;
@@ -301,7 +301,7 @@ TEST_P(Faults, AnAcquireWithoutReplyIsTakenAwayAgain) {
 }
 
 // Fault: many broken connections. Promise: neither descriptors nor threads are leaked.
-// The fixture's proxy is not used: it keeps descriptors of its own for whoever connects to its
+// The fixture's proxy is not used: it keeps descriptors of its own for each connection to its
 // port.
 class Leaks : public testing::TestWithParam<mcl::Protocol> {};
 

@@ -140,7 +140,7 @@ TEST_F(NoThreads, AFirstFailureIsForgotten) {
   })));
 }
 
-// Fault: the resolver hangs for the name of one server. Promise: whoever needs it is told in time,
+// Fault: the resolver hangs for the name of one server. Promise: acquires there fail in time,
 // and leases on other servers are renewed.
 TEST(Resolver, HangsForOneServerAlone) {
   const auto recorder = std::make_shared<Recorder>();

@@ -86,9 +86,9 @@ TEST_F(Liveness, SignalsChangeNoLimit) {
   }
 }
 
-// Fault: memcached hangs while many threads wait for one key. Promise: who stands behind one who is
-// not answered shares that, and does not ask after it. Counted by requests, not by time: whoever
-// asks waits for a limit.
+// Fault: memcached hangs while many threads wait for one key. Promise: waiters behind an
+// unanswered request share its failure, and do not ask again. Counted by requests, not by time: a
+// waiter that asks waits for a limit.
 TEST_F(Liveness, WhoStandsBehindAFailedRequestSharesItsAnswer) {
   options.operation_timeout = 3s;
   constexpr int waiters = 12;
@@ -183,8 +183,8 @@ TEST_F(Liveness, AHungServerIsNoOtherServersTrouble) {
   sick.resume();
 }
 
-// Promise: of those who wait for a server's thread, none asks in vain after one who was not
-// answered.
+// Promise: of the acquires that wait for a server's thread, none asks in vain after one that was
+// not answered.
 TEST_F(Liveness, AsyncWaitsShareWhatOneOfThemFinds) {
   options.operation_timeout = 4s;
   const auto shared = client();
@@ -240,7 +240,7 @@ TEST_F(Liveness, WhatMayHaveLandedIsRemovedTogether) {
     } catch (const mcl::Unavailable&) {
       ++unanswered;
     }
-    // On each connection the request has passed, and its answer has not; but for one that is made
+    // On each connection the request has passed, and its answer has not; except one that is made
     // just now.
     proxy.arm({.fault = Fault::hold_reply});
   }
@@ -335,7 +335,7 @@ TEST_F(Liveness, ADeadMemberKeepsNobodyOut) {
   EXPECT_TRUE(outside.try_lock_for(60s));
 }
 
-// Promise: who is next in the process does not wait as the one before it meant to.
+// Promise: the next in line does not take over the pause of the waiter before it.
 TEST_F(Liveness, TheNextInLineHasItsOwnPauseAndItsOwnGuard) {
   const auto shared = client();
   pid_t holder = held_elsewhere("key");

@@ -207,7 +207,7 @@ class Obstacle : public mcl::Observer {
   bool stuck_ = false;
 };
 
-// Fault: the thread that renews gets no further. Promise: the holder is told before another can
+// Fault: the thread that renews gets no further. Promise: the holder is notified before another can
 // have the lock.
 TEST_F(ProcessFaults, ARenewalThatGetsNoFurtherIsALoss) {
   const auto obstacle = std::make_shared<Obstacle>();

@@ -248,7 +248,7 @@ TEST_F(Restart, LeasesThatNobodyToldOfAreWaitedFor) {
   EXPECT_TRUE(outer.owns_lock());
 }
 
-// Promise: who is strict waits for leases that it can't know of, and goes by the server's clock.
+// Promise: a strict acquire waits for leases that it can't know of, and goes by the server's clock.
 TEST_F(Restart, WhoIsStrictGoesByTheAgeOfTheServersMemory) {
   const mcl::LockOptions strict{.timeout = 500ms, .restart_guard = mcl::RestartGuard::strict};
   options.restart_window = 30s;
@@ -294,7 +294,7 @@ TEST_F(Restart, AServerThatKeepsItsMemoryServesThoseWhoKnewIt) {
 }
 
 // Fault: the epoch item is lost, by itself or with all others, while a named owner is inside.
-// Promise: one holding has one token, and tokens rise, whoever makes the item again.
+// Promise: one holding has one token, and tokens rise, whichever client makes the item again.
 TEST_F(Restart, TokensRiseWhateverBecomesOfTheEpochItem) {
   const mcl::LockOptions named{.timeout = 1h, .owner = mcl::OwnerId::named("team")};
   mcl::FencingToken last;
@@ -603,8 +603,8 @@ TEST_F(Restart, AnUnansweredAcquireIsTakenAwayAgain) {
   EXPECT_TRUE(eventually([&] { return mcl::Lock(client(), "key").try_lock(); }));
 }
 
-// Fault: all connections wait for a server that does not answer. Promise: whoever needs one more
-// waits for it no longer than a request, and is told.
+// Fault: all connections wait for a server that does not answer. Promise: a request that needs one
+// more waits for it no longer than its limit, and fails with the cause.
 TEST_F(Restart, ConnectionsAreNeverMoreThanAllowed) {
   options.connections = 1;
   options.operation_timeout = 1s;

@@ -1,5 +1,5 @@
 // Hostile texts and hostile neighbours: what anybody on the same memcached may write harms nobody
-// beyond the key it is written to, no text becomes protocol, no credential is told.
+// beyond the key it is written to, no text becomes protocol, no credential is shown.
 #include <gtest/gtest.h>
 
 #include <regex>

@@ -1,5 +1,5 @@
 // Fault: the wall clock is set a day ahead or a day back while leases are out.
-// Promise: leases keep to the steady clock, tokens rise, the restart guard waits as long as ever.
+// Promise: leases keep to the steady clock, tokens rise, the restart guard waits as long as usual.
 //
 // Runs under libfaketime, which reads the offset of this process's wall clock from a file.
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-// Servers that no lock can be built on: each is told as what it is.
+// Servers that cannot serve a lock: each error names what the server is.
 #include <gtest/gtest.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>

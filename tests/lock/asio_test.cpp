@@ -346,7 +346,7 @@ class SlowToReturn {
   Watch* watch_;
 };
 
-// Whoever is told may destroy the context at once, without join(): the background thread that told
+// A completion may destroy the context at once, without join(): the background thread that called
 // him has then left it.
 TEST_F(Asio, TheContextMayGoOnceTheCompletionHasRun) {
   mcl::Lock lock(client, "key");

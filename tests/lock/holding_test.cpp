@@ -1,4 +1,4 @@
-// A lease belongs to the holding: whichever object asks, wherever it was moved, whoever asks first.
+// A lease belongs to the holding, not to the object or thread that asks, also after a move.
 #include <gtest/gtest.h>
 #include <malloc.h>
 #include <sys/syscall.h>
@@ -88,7 +88,7 @@ TYPED_TEST(Holding, AnExtensionNeverShortensALease) {
   }
 }
 
-// Promise: a longer one is registered as an acquire's is, so that who waits after a restart knows.
+// Promise: a longer one is registered as an acquire's is, so that waiters know it after a restart.
 TYPED_TEST(Holding, AnExtensionWithALongerTimeoutIsRegistered) {
   if constexpr (TestFixture::reenters) {
     auto outer = this->make(2s);
@@ -206,7 +206,7 @@ TYPED_TEST(Holding, LostSaysYesWheneverTheLeaseHasRunOut) {
   EXPECT_EQ(lock.release(), mcl::Release::lost);
 }
 
-// Fault: whoever is told of the loss leaves the lock, in the middle of the extension that found it.
+// Fault: the loss callback leaves the lock, in the middle of the extension that found the loss.
 TYPED_TEST(Holding, ACallbackMayLeaveTheLockWhileItIsExtended) {
   auto lock = std::make_unique<TypeParam>(this->make());
   lock->lock();
@@ -342,7 +342,7 @@ TEST(Decorated, WhatCannotBeMovedIsReturned) {
   EXPECT_TRUE(mcl::Lock(client, "key").try_lock());
 }
 
-// Fault: an observer uses the client while it is told of the first contact with a server.
+// Fault: an observer uses the client during the notification of the first contact with a server.
 TEST(Decorated, AnObserverMayAskWhileItIsTold) {
   struct Curious : mcl::Observer {
     void on_event(const mcl::Event& event) override { look(event.kind); }

@@ -69,7 +69,7 @@ TEST(Options, TheLongestLeaseWorks) {
   EXPECT_EQ(lock.release(), mcl::Release::released);
 }
 
-/// Not memcached: answers each connection's first bytes as told.
+/// Not memcached: answers each connection's first bytes with a given text.
 class Impostor {
  public:
   enum class Manner { http, silent, closes };

@@ -182,7 +182,7 @@ TEST_P(Queue, AHandOverThatFailsIsToldToBoth) {
   server.start();
 }
 
-/// Mends the network as soon as somebody is told of it.
+/// Mends the network as soon as it is notified of the failure.
 class Mender : public mcl::Observer {
  public:
   explicit Mender(FaultProxy& proxy) : proxy_(proxy) {}
@@ -222,8 +222,8 @@ TEST_P(Queue, AHandOverWithoutAnswerTakesNothingFromTheNext) {
   EXPECT_EQ(holder.release(), mcl::Release::unavailable);
 }
 
-// Fault: the release does not reach the server. Promise: it is freed as soon as it can be, and who
-// waits here, for a holder of this process to wake him, is told.
+// Fault: the release does not reach the server. Promise: it is freed as soon as possible, and a
+// waiter of this process, which waits for its holder to wake it, is woken.
 TEST_P(Queue, AReleaseThatDidNotArriveIsMadeUpFor) {
   FaultProxy proxy(server.port());
   const auto mender = std::make_shared<Mender>(proxy);
@@ -279,7 +279,7 @@ TEST_P(Queue, ACohortGivesWay) {
     mcl::Lock lock(client(), "key", fair);
     lock.lock();
     got.send();
-    // A cohort's bound while somebody stands in the queue, and as much again for who came before.
+    // A cohort's bound while others stand in the queue, and as much again for earlier waiters.
     return *taken.operator->() <= 2 * 9;
   });
   ASSERT_TRUE(waits_for(2));
@@ -364,7 +364,7 @@ TEST_P(Queue, AProcessThatIsNewPassesOnHowLongItIsHeld) {
   EXPECT_TRUE(ended_well(waiter));
 }
 
-// Whoever expects a short holding must not ask ever faster for one that takes long.
+// A waiter that expects a short hold must not ask ever faster during a long one.
 TEST_P(Queue, AHolderThatKeepsItLongerThanUsualIsNotAskedForAllTheTime) {
   const auto shared = client();
   mcl::Lock lock(shared, "key", fair);
@@ -393,7 +393,8 @@ TEST_P(Queue, AHolderThatKeepsItLongerThanUsualIsNotAskedForAllTheTime) {
   for (const pid_t waiter : waiters) EXPECT_TRUE(ended_well(waiter));
 }
 
-// With an `interval` of an hour, who is next asks every 250 ms at least, but more often at first.
+// With an `interval` of an hour, the next in line asks every 250 ms at least, and more often at
+// first.
 TEST_P(Queue, WhoFoundItHeldBeforeItQueuedAsksSoon) {
   mcl::Lock holder(client(), "one that this process has not used", fair);
   holder.lock();
@@ -439,7 +440,8 @@ TEST_P(Queue, TryLockNeverEntersIt) {
   EXPECT_EQ(queued(), 0);
 }
 
-// Who is not fair polls, but not for ever: whoever had it can't come before it again and again.
+// A waiter that is not fair polls, but not for ever: the last holder can't overtake it again and
+// again.
 TEST_P(Queue, AStarvingWaiterEntersItToo) {
   mcl::Lock holder(client(), "key");
   holder.lock();
@@ -641,7 +643,7 @@ TEST_P(Queue, AHolderRenewsAndExtendsWhileOthersQueue) {
   for (const pid_t waiter : waiters) EXPECT_TRUE(ended_well(waiter));
 }
 
-// Fault: the server restarts, or is flushed, with lock and queue. Promise: everybody who waits gets
+// Fault: the server restarts, or is flushed, with lock and queue. Promise: every waiter gets
 // the lock, tokens rise.
 TEST_P(Queue, GoesWithTheServerAndFormsAnew) {
   fair.restart_guard = mcl::RestartGuard::off;

@@ -1,4 +1,4 @@
-// What is sent to memcached, byte for byte, but for tokens, stamps, times and numbers of items.
+// What is sent to memcached, byte for byte, except tokens, stamps, times and numbers of items.
 #include <gtest/gtest.h>
 
 #include <regex>

@@ -157,7 +157,7 @@ TEST_F(Outside, AConflictWithoutMessageCanBeThrown) {
 }
 
 // Fault: the lock is lost before it can be reserved. Promise: nobody counts on the reservation, and
-// the retry takes the lock anew.
+// the retry takes the lock again.
 TEST_F(Outside, AReservationOfALostLockIsNone) {
   int runs = 0;
   const auto write = mcl::with_zlock<Conflict>(
@@ -175,7 +175,7 @@ TEST_F(Outside, AReservationOfALostLockIsNone) {
   EXPECT_EQ(runs, 2);
 }
 
-// Fault: a reservation was taken away. Promise: its owner takes the lock anew.
+// Fault: a reservation was taken away. Promise: its owner takes the lock again.
 TEST_F(Outside, AReservationThatIsGoneIsNotResumed) {
   mcl::ZLock<Conflict> lock(*client, "key", options);
   lock.lock();

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # To be sourced. need PACKAGE...: installs those Debian packages that are missing (as root).
-# shellcheck disable=SC2034  # for those who source this
+# shellcheck disable=SC2034  # for scripts that source this
 build_packages="g++ cmake ninja-build pkg-config libmemcached-dev libfmt-dev libssl-dev"
 test_packages="memcached libgtest-dev libbenchmark-dev libsqlite3-dev sasl2-bin libsasl2-modules faketime
   postgresql libpqxx-dev libcli11-dev nlohmann-json3-dev zsh fish groff-base

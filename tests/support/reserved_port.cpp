@@ -24,8 +24,8 @@ int reserve_port() {
   const int reserved = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   sockaddr_in address = loopback(0);
   socklen_t length = sizeof address;
-  // Only afterwards: who sets it too may listen beside a socket that does not listen; who asks for
-  // any port does not get this one.
+  // Only afterwards: a socket that sets it too may listen beside one that does not listen; a bind
+  // to any port does not get this one.
   const int on = 1;
   if (bind(reserved, reinterpret_cast<sockaddr*>(&address), length) != 0 ||
       getsockname(reserved, reinterpret_cast<sockaddr*>(&address), &length) != 0 ||

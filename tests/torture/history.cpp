@@ -119,7 +119,7 @@ Verdict check(const History& history, std::int64_t allowance,
     }
   }
 
-  // A named owner's threads share a token: one of them must not have been told yet.
+  // A named owner's threads share a token: one of them must not have been notified yet.
   std::map<std::string, std::int64_t> last_released;
   for (const auto& [id, attempt] : history.attempts) {
     if (attempt.acquired == 0) continue;

@@ -30,7 +30,7 @@ struct Attempt {
 
 struct History {
   std::map<std::string, Attempt> attempts;  ///< by id
-  /// "process key token" -> when that process's observer was told. A process is what an id has
+  /// "process key token" -> when that process's observer was notified. A process is what an id has
   /// before its first dot.
   std::multimap<std::string, std::int64_t> told_lost;
   std::vector<std::string> unreadable;  ///< lines; the last of a killed worker may be
@@ -46,8 +46,8 @@ struct Verdict {
   std::size_t lost = 0;
 };
 
-/// Checks that no two leases of a key overlap, that tokens of a key rise, that nobody who was told
-/// "released" was followed by "lost", and that every wait ended within its limit and `allowance`,
-/// but for workers that were killed, whose ids begin with one of `killed`.
+/// Checks that no two leases of a key overlap, that tokens of a key rise, that no holder that was
+/// notified "released" was followed by "lost", and that every wait ended within its limit and
+/// `allowance`, except for workers that were killed, whose ids begin with one of `killed`.
 Verdict check(const History& history, std::int64_t allowance,
               const std::vector<std::string>& killed);

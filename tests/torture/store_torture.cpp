@@ -1,7 +1,7 @@
 // store_torture SECONDS SEED: writers in front of PostgreSQL and SQLite, each update behind a
 // ZLock, while memcached is killed, paused, restarted and flushed, PostgreSQL is killed and
 // restarted, and writers are killed. Then: every update that was committed is in its counter, no
-// money has come or gone, and nothing that a writer was told to be committed is missing.
+// money has come or gone, and no write that was reported as committed is missing.
 //
 // Each transaction adds one to a counter, or moves money between two accounts, and notes itself in
 // a log. So counter and log can differ only by an update that was lost.

@@ -167,7 +167,7 @@ class Worker {
     const std::int64_t time = now();
     writer_.line('A', id, time, lease.fencing_token().to_string(), lease_end(lease));
   }
-  /// The clock is read first, so that what is written is never more than the holder was told.
+  /// The clock is read first, so that what is written is never more than the holder saw.
   static std::int64_t lease_end(const mcl::Lease& lease) {
     const std::int64_t time = now();
     return time + nanoseconds(lease.remaining()).count();

@@ -1,4 +1,4 @@
-// Who waits after a server has lost its memory, and which numbers tokens get.
+// Which acquires wait after a server has lost its memory, and which numbers tokens get.
 #include "server/epoch_watch.hpp"
 
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-// Records as they are written by those who come and go.
+// Records as acquires and releases write them.
 #include "lock/record_changes.hpp"
 
 #include <gtest/gtest.h>

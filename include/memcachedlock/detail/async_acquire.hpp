@@ -28,8 +28,8 @@ class MEMCACHEDLOCK_EXPORT AsyncOperation {
   void cancel() noexcept;
   /// From any thread: it begins no other request, and will be abandoned.
   void forsake() noexcept;
-  /// From any other thread: afterwards the lock object is not used any more, and nobody is told of
-  /// an end. Waits for a request that is under way.
+  /// From any other thread: afterwards the lock object is not used any more, and nobody is notified
+  /// of an end. Waits for a request that is under way.
   void abandon() noexcept;
 
  protected:

@@ -33,7 +33,7 @@ void close_session(Connection& connection) noexcept {
 
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
-/// libpqxx 6 connects anew by itself where a session has ended, and would go on without its locks.
+/// libpqxx 6 reconnects by itself after a session has ended, and would go on without its locks.
 template <class Connection>
 void stay_with_session([[maybe_unused]] Connection& connection, [[maybe_unused]] bool on) {
   if constexpr (requires { connection.inhibit_reactivation(on); }) {
@@ -44,7 +44,7 @@ void stay_with_session([[maybe_unused]] Connection& connection, [[maybe_unused]]
 
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
-/// libpqxx 6 does not connect anew for a statement with parameters.
+/// libpqxx 6 does not reconnect for a statement with parameters.
 template <class Connection>
 void connect_again([[maybe_unused]] Connection& connection) {
   if constexpr (requires { connection.activate(); }) {
