@@ -38,27 +38,18 @@ int last_number(std::string_view& text) {
   return number;
 }
 
-Participant participant(std::string_view member) {
+Participant participant(const detail::Entry& entry) {
   Participant result;
-  const auto at = member.find('@');
-  result.token = member.substr(0, at);
-  if (at == std::string_view::npos) return result;
-  std::string_view place = member.substr(at + 1);
+  result.token = entry.token;
+  std::string_view place = entry.label();
   result.thread = last_number(place);
   result.pid = last_number(place);
   result.host = printable(place);
   return result;
 }
 
-std::vector<Participant> participants(const std::vector<detail::Member>& members) {
-  std::vector<Participant> result;
-  result.reserve(members.size());
-  for (const detail::Member& member : members) result.push_back(participant(member.word));
-  return result;
-}
-
 /// Nothing when there is no record.
-std::optional<LockStatus> status_of(const detail::Server& server, const Key& key,
+std::optional<LockStatus> status_of(detail::Server& server, const Key& key,
                                     const detail::Snapshot& snapshot) {
   const auto record = detail::record_in(snapshot.lock);
   if (!record) return std::nullopt;
@@ -66,26 +57,28 @@ std::optional<LockStatus> status_of(const detail::Server& server, const Key& key
   status.key = key.text();
   status.item = key.item();
   status.server = server.name();
-  status.reserved = record->reserved;
-  if (record->owner.starts_with("n:")) {
-    status.owner = printable(std::string_view(record->owner).substr(2));
+  if (record->entries.empty()) return std::nullopt;  // released just now
+  const detail::Entry& first = record->entries.front();
+  status.reserved = first.reserved;
+  if (first.owner().starts_with("n:")) status.owner = printable(first.owner().substr(2));
+  for (std::size_t at = 0; at < record->entries.size(); ++at) {
+    auto& all = at < record->holders() ? status.holders : status.waiters;
+    all.push_back(participant(record->entries[at]));
   }
-  status.holders = participants(record->holders);
-  status.waiters = participants(record->waiters);
-  status.timeout = record->lease;
+  status.timeout = first.lease;
   status.usual_hold = record->hold.usual;
-  if (record->since.count() != 0) {
-    const auto now =
-        std::chrono::floor<milliseconds>(std::chrono::system_clock::now().time_since_epoch());
-    status.held_for = std::max(now - record->since, milliseconds(0));
-    status.lease_left =
-        std::clamp(record->written + record->lease - now, milliseconds(0), record->lease);
+  if (first.confirmed) {
+    const milliseconds age = std::max(detail::wall_clock_now() - first.since, milliseconds(0));
+    if (first.since.count() != 0) status.held_for = age;
+    const milliseconds left = first.count == 0 ? first.lease - age : server.time_left(first.end);
+    status.lease_left = std::clamp(left, milliseconds(0), first.lease);
   }
-  const auto epoch = snapshot.epoch ? snapshot.epoch->item : std::nullopt;
-  if (record->fence) {
-    status.token = record->fence;
-  } else if (epoch && record->waiters.empty()) {
-    status.token = {epoch->number, snapshot.lock->cas.id};
+  const bool knows_epoch = snapshot.epoch && snapshot.epoch->item;
+  // The id of an item to which nothing was appended is that of the acquire.
+  if (first.fence) {
+    status.token = first.fence;
+  } else if (knows_epoch && first.confirmed && record->encode() == snapshot.lock->value) {
+    status.token = {snapshot.epoch->item->number, snapshot.lock->cas.id};
   }
   return status;
 }
@@ -99,7 +92,9 @@ std::optional<LockStatus> inspect(const MemcachedClient& client, std::string_vie
   detail::Server& server = cluster.server_of(key);
   const detail::Snapshot snapshot = server.read(key);
   auto status = status_of(server, key, snapshot);
-  if (snapshot.lock && !status) detail::reject_item(key, server);
+  if (snapshot.lock && !detail::record_in(snapshot.lock)) {
+    detail::reject_item(key, server, snapshot.lock->value);
+  }
   if (status) status->key = text;  // not shortened
   return status;
 }
@@ -142,13 +137,10 @@ Broken break_lock(const MemcachedClient& client, const LockStatus& status) {
   detail::Server& server = cluster.server_of(*key);
   Broken outcome = Broken::changed;
   for (const Participant& holder : status.holders) {
-    auto snapshot = server.read_lock(*key);
-    auto record = detail::record_in(snapshot.lock);
-    if (!record || !record->holds(holder.token)) continue;
-    if (detail::remove_token(server, *key, holder.token, *record, snapshot.lock->cas).outcome ==
-        Release::released) {
-      outcome = Broken::freed;
-    }
+    const auto record = detail::record_in(server.read_lock(*key).lock);
+    const detail::Entry* const entry = record ? record->find(holder.token) : nullptr;
+    if (entry == nullptr || !record->holds(holder.token)) continue;
+    if (detail::take_out(server, *key, holder.token, entry->count)) outcome = Broken::freed;
   }
   return outcome;
 }

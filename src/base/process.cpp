@@ -54,7 +54,6 @@ struct Identity {
     if (getentropy(bits.data(), sizeof bits) != 0) {
       throw std::system_error(errno, std::generic_category(), "getentropy");
     }
-    first_stamp = bits[0] ^ bits[1];
     random = fmt::format("{:016x}{:016x}", bits[0], bits[1]);
 
     std::array<char, 256> host{};
@@ -66,7 +65,6 @@ struct Identity {
     description = fmt::format("{}:{}", name, getpid());
   }
   std::string random;
-  std::uint64_t first_stamp = 0;
   std::string description;
   std::atomic<std::uint64_t> number{0};
 };
@@ -101,18 +99,6 @@ std::string next_token() {
 }
 
 bool is_of_this_process(std::string_view token) { return token.starts_with(identity().random); }
-
-std::string next_stamp() {
-  Identity& self = identity();
-  constexpr std::size_t length = 15;  // as much as a std::string keeps in itself
-  constexpr std::string_view hex = "0123456789abcdef";
-  std::uint64_t number = self.first_stamp + self.number.fetch_add(1, std::memory_order_relaxed);
-  std::string stamp(length, '0');
-  for (auto digit = stamp.rbegin(); digit != stamp.rend(); ++digit, number >>= 4U) {
-    *digit = hex[number & 15U];
-  }
-  return stamp;
-}
 
 std::uint64_t random_bits() {
   std::uint64_t bits = 0;

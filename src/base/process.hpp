@@ -72,9 +72,6 @@ std::string next_token();
 /// Whether `token` begins with this process's random bits.
 bool is_of_this_process(std::string_view token);
 
-/// Another 15 hex digits at each call, in whatever process.
-std::string next_stamp();
-
 /// Never 0.
 std::uint64_t random_bits();
 

@@ -3,14 +3,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <limits>
 #include <system_error>
+#include <unordered_map>
 #include <utility>
 
+#include "base/mutex.hpp"
 #include "base/process.hpp"
-#include "lock/record_changes.hpp"
+#include "lock/own_entry.hpp"
 #include "lock/remove_token.hpp"
-#include "lock/verdict.hpp"
 #include "memcachedlock/error.hpp"
 
 namespace memcachedlock::detail {
@@ -29,16 +29,47 @@ constexpr int turns_until_starving = 8;
 constexpr milliseconds min_starving{50};
 constexpr std::size_t max_starving = 4;
 
+// How often a waiter that looks once writes to go on waiting.
+constexpr int max_stays = 4;
+
 /// How long a lease may still run by its holder's clock when it is over by ours.
-Clock::duration drift_of(milliseconds lease) { return lease / 500 + milliseconds(10); }
+Clock::duration drift_of(Clock::duration lease) { return lease / 100 + milliseconds(10); }
+
+/// When each holder that has not confirmed was first seen, by all acquires of this process: one of
+/// try_lock() looks only once.
+class FirstSights {
+ public:
+  static FirstSights& instance() {
+    static auto& all = *new PerProcess<FirstSights>;  // locks may outlive static storage
+    return all.get();
+  }
+  Clock::time_point of(const Entry& holder, Clock::time_point now) {
+    constexpr std::size_t most = 1'000;
+    const MutexLock lock(mutex_);
+    if (seen_.size() >= most) {
+      std::erase_if(seen_, [&](const auto& one) { return one.second.at < now - 4 * grace; });
+    }
+    if (seen_.size() >= most) seen_.clear();
+    const auto [found, is_new] = seen_.try_emplace(holder.token, Seen{holder.count, now});
+    if (!is_new && found->second.count != holder.count) found->second = {holder.count, now};
+    return found->second.at;
+  }
+
+ private:
+  struct Seen {
+    std::uint64_t count;
+    Clock::time_point at;
+  };
+  Mutex mutex_;
+  std::unordered_map<std::string, Seen> seen_ MCL_GUARDED_BY(mutex_);
+};
 
 }  // namespace
 
 Candidate::Candidate(SharedSpec spec, OwnerId owner, std::string label)
     : bid_{std::move(spec), std::move(owner), std::move(label)},
       generation_(process_generation()),
-      token_(next_token()),
-      stamp_(next_stamp()) {}
+      token_(next_token()) {}
 
 Candidate::~Candidate() {
   if (queued_ && generation_ == process_generation()) leave_seat(token_);
@@ -68,85 +99,131 @@ void Candidate::take_seat(std::string token) {
 
 Snapshot Candidate::add() {
   queued_ = false;
-  stamp_ = next_stamp();  // a waiter that saw it before must not take it for the old record
-  sent_ = taken_by(bid_, {}, token_, stamp_, token_);
-  const LockOptions& options = spec_->options;
-  return spec_->server.add_and_read(
-      spec_->key, *sent_, lease_term(token_, *sent_, options, options.timeout), may_have_landed_);
+  sent_ = record_of(bid_, token_);
+  written_ = {Clock::now(), 0, 0, true};
+  auto snapshot = spec_->server.add_and_read(spec_->key, *sent_, lease_term(token_, spec_->options),
+                                             may_have_landed_);
+  written_.end = sent_->entries.front().end;
+  return snapshot;
+}
+
+Snapshot Candidate::append(const Server::Words& words) {
+  return spec_->server.append_and_read(spec_->key, spec_->options.timeout, words, may_have_landed_);
 }
 
 Snapshot Candidate::enter_queue() {
-  return spec_->server.append_and_read(spec_->key, Record::waiter_word(token_, bid_.thread_label),
-                                       may_have_landed_);
+  written_ = {.started = Clock::now()};
+  return append([&](std::string& text, std::int64_t end) {
+    Entry entry = entry_of(bid_, token_);
+    entry.end = written_.end = end;
+    append_entry_word(text, entry);
+  });
+}
+
+Snapshot Candidate::append_lease(const Entry& own) {
+  written_ = {.started = Clock::now(), .count = own.count + 1};
+  return append([&](std::string& text, std::int64_t end) {
+    written_.end = end;
+    append_lease_word(text, token_, end);
+  });
 }
 
 Snapshot Candidate::write(Record record, const Cas& cas) {
   sent_ = std::move(record);
   const LockOptions& options = spec_->options;
-  return spec_->server.cas_and_read(spec_->key, *sent_,
-                                    lease_term(token_, *sent_, options, options.timeout), cas,
-                                    may_have_landed_);
+  Term term{{}, options.timeout, max_lifetime(options.timeout)};
+  const Entry* const own = sent_->find(token_);
+  const bool holds = own != nullptr && sent_->holds(token_);
+  if (holds) {
+    term.holder = token_;
+    if (sent_->entries.size() == 1) term = lease_term(token_, options);
+    written_ = {Clock::now(), 0, own->count, true};
+  }
+  auto snapshot = spec_->server.cas_and_read(spec_->key, *sent_, term, cas, may_have_landed_);
+  if (holds) written_.end = own->end;
+  return snapshot;
 }
 
-Snapshot Candidate::write_own(const Record& before, const Cas& cas) {
-  stamp_ = next_stamp();
-  return write(taken_by(bid_, before, token_, stamp_, token_), cas);
-}
-
-/// The same owner in another process has it: join it, or take its reservation.
-Snapshot Candidate::join(const Record& before, const Snapshot& snapshot) {
+std::optional<Snapshot> Candidate::complete(const Record& found, const Snapshot& snapshot) {
+  const Entry& own = *found.find(token_);
   const Cas& cas = snapshot.lock->cas;
-  Record joined = before;
-  if (joined.reserved) joined.holders.clear();
-  joined.reserved = false;
-  joined.lease = std::max(joined.lease, spec_->options.timeout);
-  // All members have the first one's token, whatever becomes of the epoch meanwhile.
-  if (!joined.fence) joined.fence = {epoch_of(snapshot), cas.id};
-  joined.stamp = stamp_ = next_stamp();
-  joined.add_holder(token_, bid_.thread_label);
-  joined.stamp_times();
-  joined.remove_waiter(token_);
-  return write(std::move(joined), cas);
-}
-
-Snapshot Candidate::evict(Record rest, const Cas& cas) {
-  rest.stamp = next_stamp();
-  Term term;
-  if (rest.holders.empty()) {
-    if (rest.waiters.empty() || rest.queue_position(token_) == 0U) return write_own(rest, cas);
-    rest.grant_to_first(grace);
-    term.lease = grace;
+  if (!own.confirmed || own.end < written_.end || own.count < written_.count) {
+    return append_lease(own);
   }
-  sent_ = std::move(rest);
-  if (term.lease.count() != 0) term.holder = sent_->holders.front().token();
-  term.item = lifetime(*sent_, true);
-  bool stored = false;  // nothing of ours
-  return spec_->server.cas_and_read(spec_->key, *sent_, term, cas, stored);
+  // Nobody counts a lease beyond the expiry of the item.
+  if (found.expiry != 0 ? own.end > found.expiry : !written_.with_expiry) {
+    Record longer = found;
+    ++longer.find(token_)->count;
+    return write(std::move(longer), cas);
+  }
+  if (!bid_.owner.is_named()) return std::nullopt;
+  // Members of one owner, in whatever process, agree on a token: the first that is written.
+  if (!own.fence) {
+    if (!snapshot.asked_epoch) return spec_->server.read(spec_->key);
+    const FencingToken fence{epoch_of(snapshot), cas.id};
+    return append([&](std::string& text, std::int64_t) { append_fence_word(text, token_, fence); });
+  }
+  // It is inside now, so it need not be kept reserved by another process.
+  std::string words;
+  for (std::size_t at = 0; at < found.holders(); ++at) {
+    const Entry& one = found.entries[at];
+    if (one.reserved) append_removal_word(words, one.token, one.count);
+  }
+  if (words.empty()) return std::nullopt;
+  return append([&](std::string& text, std::int64_t) { text += words; });
 }
 
-/// By the end that each has put there, if the server's clock shows it when it is asked now: it does
-/// not run faster than the holder's, which began to count before. Or by a lease that has run out by
-/// our clock, counted from when we first saw it.
-std::optional<Record> Candidate::without_dead(const Record& found) {
+std::optional<Snapshot> Candidate::stay(const Record& found, const Snapshot& snapshot) {
+  const milliseconds lease = spec_->options.timeout;
+  // The queue must not go with the item while somebody waits.
+  const bool ends_soon = found.expiry != 0 && found.expiry < spec_->server.end_of(lease + grace);
+  const bool is_long = found.dead_words() > std::max(max_dead_words, found.entries.size() / 4);
+  if (ends_soon || is_long) return write(found, snapshot.lock->cas);
+  // Those behind it take it for dead otherwise.
+  const auto half = std::max<Clock::duration>(lease / 2, std::chrono::seconds(1));
+  if (Clock::now() < written_.started + half) return std::nullopt;
+  return append_lease(*found.find(token_));
+}
+
+bool Candidate::never_confirmed(const Entry& holder) {
+  if (holder.confirmed) return false;
   const auto now = Clock::now();
-  Record rest = found;
-  if (found.stamp != seen_stamp_) {
-    seen_stamp_ = found.stamp;
-    seen_at_ = now;
-  } else if (now >= seen_at_ + found.lease + drift_of(found.lease)) {
-    rest.holders.clear();
-    return rest;
+  const Clock::duration time = std::min(holder.lease, grace);
+  return now >= FirstSights::instance().of(holder, now) + time + drift_of(time);
+}
+
+/// Those whose END has passed, if the server's clock shows it when it is asked now: it does not run
+/// faster than the holder's, which began to count before. A holder without END, by a lease that has
+/// run out by our clock, counted from when we first saw it.
+std::string Candidate::removals(const Record& found) {
+  std::string words;
+  const auto now = Clock::now();
+  const std::size_t holders = found.holders();
+  bool may_be_over = false;
+  std::size_t before = 0;  // and those that wait before this one
+  for (const Entry& entry : found.entries) {
+    if (entry.token == token_) break;
+    const bool counts = before++ >= holders ? queued_ : entry.confirmed;
+    may_be_over = may_be_over || (counts && entry.end != 0 && spec_->server.seems_past(entry.end));
   }
-  const auto first_end = std::min_element(
-      found.holders.begin(), found.holders.end(), [](const Member& one, const Member& other) {
-        return (one.end != 0 ? one.end : std::numeric_limits<std::int64_t>::max()) <
-               (other.end != 0 ? other.end : std::numeric_limits<std::int64_t>::max());
-      });
-  if (first_end->end == 0 || !spec_->server.seems_past(first_end->end)) return std::nullopt;
-  const std::int64_t time = spec_->server.time(spec_->key);
-  if (!found.has_dead(time)) return std::nullopt;
-  rest.remove_dead(time);
-  return rest;
+  const std::int64_t time = may_be_over ? spec_->server.time(spec_->key) : 0;
+  for (std::size_t at = 0; at < before; ++at) {
+    const Entry& entry = found.entries[at];
+    const bool is_holder = at < holders;
+    bool is_dead = false;
+    if (is_holder ? entry.confirmed : queued_) is_dead = may_be_over && entry.has_ended(time);
+    if (is_holder && !entry.confirmed) is_dead = never_confirmed(entry);
+    if (at == 0 && entry.confirmed && entry.end == 0) {
+      const std::string holder = fmt::format("{}:{}", entry.token, entry.count);
+      if (holder != seen_holder_) {
+        seen_holder_ = holder;
+        seen_at_ = now;
+      }
+      is_dead = now >= seen_at_ + entry.lease + drift_of(entry.lease);
+    }
+    if (is_dead) append_removal_word(words, entry.token, entry.count);
+  }
+  return words;
 }
 
 bool Candidate::is_starving() const {
@@ -178,7 +255,7 @@ Candidate::Attempt Candidate::ask(bool may_queue, bool lined_up) {
 Candidate::Attempt Candidate::receive(Handoff handoff) {
   handoff.snapshot.as_sent = false;  // another thread has sent it
   token_ = std::move(handoff.token);
-  stamp_ = std::move(handoff.stamp);
+  written_ = {handoff.started, handoff.end, handoff.count, handoff.with_expiry};
   cohort_ = handoff.cohort;
   may_have_landed_ = true;
   queued_ = false;
@@ -195,7 +272,6 @@ Candidate::Attempt Candidate::receive(Handoff handoff) {
 void Candidate::become_another() {
   generation_ = process_generation();
   token_ = next_token();
-  stamp_ = next_stamp();
   queued_ = may_have_landed_ = false;
 }
 
@@ -205,6 +281,7 @@ Candidate::Attempt Candidate::judge(Snapshot snapshot, Clock::time_point started
   Server& server = spec_->server;
   const LockOptions& options = spec_->options;
   int added = 0;
+  int stays = 0;
   for (int tries = 0; tries < max_patient_tries; ++tries) {
     if (generation_ != process_generation()) become_another();
     if (!snapshot.lock) {  // freed between our two commands, or the server keeps nothing
@@ -218,65 +295,63 @@ Candidate::Attempt Candidate::judge(Snapshot snapshot, Clock::time_point started
         snapshot.as_sent ? std::exchange(sent_, std::nullopt) : Record::parse(snapshot.lock->value);
     if (!found) {
       may_have_landed_ = queued_ = false;
-      reject_item(key, server);
+      reject_item(key, server, snapshot.lock->value);
     }
-    if (found->stamp != stamp_) spec_->history.learn(found->hold);  // else it is from there
-    switch (detail::judge(*found, token_, stamp_, bid_.owner, snapshot.asked_epoch)) {
-      case Verdict::settle:
-        return settle(snapshot, std::move(*found), started);
-      case Verdict::confirm:
-        started = Clock::now();
-        snapshot = write_own(*found, snapshot.lock->cas);
-        continue;
-      case Verdict::publish_fence: {
-        // The id of the item is not the token any more once others queue.
-        started = Clock::now();
-        Record known = *found;
-        known.fence = {epoch_of(snapshot), snapshot.lock->cas.id};
-        known.stamp = stamp_ = next_stamp();
-        snapshot = write(std::move(known), snapshot.lock->cas);
-        continue;
-      }
-      case Verdict::join:
-        started = Clock::now();
-        snapshot = join(*found, snapshot);
-        continue;
-      case Verdict::read_epoch:
-        started = Clock::now();
-        snapshot = server.read(key);
-        continue;
-      case Verdict::contended:
-        break;
-    }
-    const auto position = found->queue_position(token_);
-    queued_ = position.has_value();
-    if (auto rest = without_dead(*found)) {
+    if (!snapshot.as_sent) spec_->history.learn(found->hold);
+    if (found->holds(token_)) {
       started = Clock::now();
-      snapshot = evict(*std::move(rest), snapshot.lock->cas);
+      auto next = complete(*found, snapshot);
+      if (!next) return settle(snapshot, *std::move(found));
+      snapshot = *std::move(next);
       continue;
     }
-    const bool local =
-        lined_up_ && is_of_this_process(found->holders.front().word) && !found->reserved;
-    if (found->waiters.size() < max_waiters) spec_->history.note_contention();
+    const auto position = found->queue_position(token_);
+    if (std::exchange(queued_, position.has_value()) && !queued_) token_ = next_token();
+    const bool joins = !queued_ && bid_.owner.is_named() && !found->entries.empty() &&
+                       found->entries.front().owner() == bid_.owner.word();
+    const std::string dead = removals(*found);
+    if (joins || !dead.empty() || found->entries.empty()) {
+      started = Clock::now();
+      if (!dead.empty()) {
+        snapshot = append([&](std::string& text, std::int64_t) { text += dead; });
+      } else if (joins) {
+        snapshot = enter_queue();
+      } else {
+        snapshot = write(record_of(bid_, token_), snapshot.lock->cas);
+      }
+      continue;
+    }
+    if (queued_ && stays < max_stays) {
+      const auto now = Clock::now();
+      if (auto next = stay(*found, snapshot)) {
+        ++stays;
+        started = now;
+        snapshot = *std::move(next);
+        continue;
+      }
+    }
+    const Entry& first = found->entries.front();
+    const bool local = lined_up_ && is_of_this_process(first.token) && !first.reserved;
+    if (found->waiters() < max_waiters) spec_->history.note_contention();
     const std::size_t room = options.fair ? max_waiters : max_starving;
-    if (may_queue_ && !queued_ && !local && found->waiters.size() < room) {
+    if (may_queue_ && !queued_ && !local && found->waiters() < room) {
+      started = Clock::now();
       snapshot = enter_queue();
       continue;
     }
     if (!queued_) may_have_landed_ = false;
     if (!std::exchange(contended_, true)) contended_since_ = started;
-    return Contended{{.holder = found->holders.front().word,
-                      .confirmed = found->since.count() != 0,
+    return Contended{{.holder = fmt::format("{}:{}", first.token, first.count),
+                      .confirmed = first.confirmed,
                       .hold = found->hold,
                       .round_trip = Clock::now() - started,
                       .queue_position = position,
                       .local = local,
-                      .lease = found->lease}};
+                      .lease = first.lease}};
   }
-  throw ServerError(
-      fmt::format("others change \"{}\" at {} all the time: fewer should share its owner",
-                  key.text(), server.name()),
-      key.text(), server.name());
+  throw ServerError(fmt::format("others change \"{}\" at {} all the time: fewer should wait for it",
+                                key.text(), server.name()),
+                    key.text(), server.name());
 }
 
 std::uint64_t Candidate::epoch_of(const Snapshot& snapshot) {
@@ -288,9 +363,9 @@ std::uint64_t Candidate::epoch_of(const Snapshot& snapshot) {
       spec_->key.text(), spec_->server.name());
 }
 
-Candidate::Attempt Candidate::settle(const Snapshot& snapshot, Record found,
-                                     Clock::time_point started) {
+Candidate::Attempt Candidate::settle(const Snapshot& snapshot, Record found) {
   queued_ = false;
+  const auto started = written_.started;
   if (cohort_.passes == 0) cohort_.since = started;
   const LockOptions& options = spec_->options;
   const Admission now =

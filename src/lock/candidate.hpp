@@ -58,26 +58,30 @@ class Candidate {
  private:
   void become_another();
   Attempt judge(Snapshot snapshot, Clock::time_point started);
-  Attempt settle(const Snapshot& snapshot, Record found, Clock::time_point started);
+  Attempt settle(const Snapshot& snapshot, Record found);
   Snapshot add();
+  /// Holds at once if nobody is before it.
   Snapshot enter_queue();
-  /// The record with this one as its only holder.
-  Snapshot write_own(const Record& before, const Cas& cas);
+  Snapshot append(const Server::Words& words);
+  /// Begins a lease, or goes on waiting. `own` is its entry as it was found.
+  Snapshot append_lease(const Entry& own);
+  /// Replaces the record, in which this one's lease begins if it holds it.
   Snapshot write(Record record, const Cas& cas);
-  Snapshot join(const Record& before, const Snapshot& snapshot);
+  /// What this holder must write before it may count on its lease, if anything.
+  std::optional<Snapshot> complete(const Record& found, const Snapshot& snapshot);
+  /// What this waiter must write to go on waiting, if anything.
+  std::optional<Snapshot> stay(const Record& found, const Snapshot& snapshot);
   /// The number of the epoch in which this came back.
   std::uint64_t epoch_of(const Snapshot& snapshot);
-  /// Takes out those whose leases are over, which are all of its holders or some.
-  Snapshot evict(Record rest, const Cas& cas);
   [[nodiscard]] bool is_starving() const;
-  /// The record without those whose leases are over; nothing where all of them run.
-  [[nodiscard]] std::optional<Record> without_dead(const Record& found);
+  /// The words that take out those whose leases are over; empty if all of them run.
+  [[nodiscard]] std::string removals(const Record& found);
+  [[nodiscard]] bool never_confirmed(const Entry& holder);
 
   const Bid bid_;
   const SharedSpec& spec_ = bid_.spec;
   unsigned generation_;  // of the process; what stands in the queue is not a child's
   std::string token_;
-  std::string stamp_;
   bool may_queue_ = false;
   bool lined_up_ = false;
   bool queued_ = false;                  // our token is in the record's queue, or was
@@ -88,7 +92,16 @@ class Candidate {
   Cohort cohort_;
 
   std::optional<Record> sent_;  // by the last request that wrote a record
-  std::string seen_stamp_;      // of the record as it was first seen
+  /// The last request that wrote when this one's lease, or its wait, is over. The lease counts from
+  /// `started` if the entry that comes back has this END and COUNT, or higher ones.
+  struct Written {
+    Clock::time_point started{};
+    std::int64_t end = 0;
+    std::uint64_t count = 0;
+    bool with_expiry = false;  ///< and the item's expiry with it
+  };
+  Written written_;
+  std::string seen_holder_;  // with its count, as it was first seen
   Clock::time_point seen_at_{};
 };
 

@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "base/process.hpp"
-#include "lock/record_changes.hpp"
+#include "lock/own_entry.hpp"
 #include "lock/remove_token.hpp"
 #include "memcachedlock/error.hpp"
 
@@ -29,13 +29,19 @@ constexpr milliseconds max_cohort{50};
 constexpr int share_for_others = 16;
 constexpr milliseconds max_pause = max_cohort / 8;
 
+/// What its members agreed on, or its own.
+FencingToken fence_of(const Record& record, const std::string& token, FencingToken own) {
+  const Entry* const entry = record.find(token);
+  return entry != nullptr && entry->fence ? entry->fence : own;
+}
+
 }  // namespace
 
 Holding::Holding(SharedSpec spec, Record record, std::string token, const Item& item,
                  std::uint64_t epoch, Clock::time_point started, Cohort cohort)
     : spec_(std::move(spec)),
       token_(std::move(token)),
-      fence_(record.fence ? record.fence : FencingToken{epoch, item.cas.id}),
+      fence_(fence_of(record, token_, FencingToken{epoch, item.cas.id})),
       started_(started),
       since_(Clock::now()),
       cohort_(cohort),
@@ -56,47 +62,70 @@ milliseconds Holding::remaining() const {
   return std::max(std::chrono::floor<milliseconds>(left), milliseconds(0));
 }
 
-void Holding::prepare(Rewriting& one) const {
-  const bool alone = record_.holders.size() == 1;
-  Record& next = one.next;
-  next = record_;
-  next.reserved = one.reserved && alone;
-  next.lease = alone ? one.lease : std::max(next.lease, one.lease);
-  next.fence = fence_;
-  next.stamp = next_stamp();
-  next.stamp_times();
+/// Alone, or if the item ends before the lease, by a record of our own; else by a word, with which
+/// nobody conflicts.
+Server::Rewrite Holding::prepare(Rewriting& one) const {
+  const Entry& own = *record_.find(token_);
+  one.count = own.count + 1;
+  one.end = 0;
+  const bool alone = record_.entries.size() == 1;
+  one.by_cas = one.by_cas || alone || record_.expiry == 0;
+  Server::Rewrite request{.key = &spec_->key,
+                          .record = nullptr,
+                          .term = {token_, one.lease, max_lifetime(one.lease)},
+                          .cas = cas_,
+                          .words = {}};
+  if (!one.by_cas) {
+    request.words = [this, &one](std::string& text, std::int64_t end) {
+      one.end = end;
+      if (one.reserved) {
+        append_reserve_word(text, token_, one.count - 1, end);
+      } else {
+        append_lease_word(text, token_, end);
+      }
+    };
+    return request;
+  }
+  if (alone && !spec_->options.fair) request.term.item = one.lease;
+  one.next = record_;
+  Entry& entry = *one.next.find(token_);
+  entry.lease = std::max(entry.lease, one.lease);
+  entry.count = one.count;
+  entry.reserved = one.reserved;
+  entry.fence = fence_;
+  request.record = &one.next;
+  return request;
 }
 
-/// No outcome if others wrote too: then it must be tried again.
+/// No outcome if it must be tried again: others wrote too, or the item ends too early.
 void Holding::accept(Rewriting& one, Clock::time_point started, const std::optional<Item>& item) {
   auto found = record_in(item);
   if (!found || !found->holds(token_)) {
     one.outcome = Write::lost;
     return;
   }
+  if (one.by_cas) one.end = one.next.find(token_)->end;
   cas_ = item->cas;
   record_ = *std::move(found);
-  // Another writer's, or our earlier try's.
-  if (record_.stamp != one.next.stamp) return;
+  const Entry& own = *record_.find(token_);
+  const bool landed = own.count >= one.count && own.reserved == one.reserved && own.end >= one.end;
+  const bool item_lasts = record_.expiry != 0 ? record_.expiry >= own.end : one.by_cas;
+  if (!landed || !item_lasts) {
+    one.by_cas = true;
+    return;
+  }
   const auto end = started + one.lease;
   one.outcome = Clock::now() < end ? Write::done : Write::lost;
   if (one.outcome == Write::done) deadline_.store(end);
 }
 
 void Holding::rewrite(std::vector<Rewriting*> open, milliseconds limit) {
-  for (int tries = 0; tries < max_tries && !open.empty(); ++tries) {
+  for (int tries = 0; tries < max_patient_tries && !open.empty(); ++tries) {
     const auto started = Clock::now();
     std::vector<Server::Rewrite> requests;
     requests.reserve(open.size());
-    for (Rewriting* one : open) {
-      const Holding& holding = *one->holding;
-      const LockSpec& spec = *holding.spec_;
-      holding.prepare(*one);
-      requests.push_back({&spec.key, &one->next,
-                          lease_term(holding.token_, one->next, spec.options, one->lease),
-                          holding.cas_});
-    }
-    const auto items = open.front()->holding->spec_->server.cas_and_read_all(requests, limit);
+    for (Rewriting* one : open) requests.push_back(one->holding->prepare(*one));
+    const auto items = open.front()->holding->spec_->server.write_and_read_all(requests, limit);
     for (std::size_t at = 0; at < open.size(); ++at) {
       open[at]->holding->accept(*open[at], started, items[at]);
     }
@@ -148,41 +177,66 @@ Holding::Passed Holding::pass_on() {
   // With a request before and one after, as waiters see it.
   spec_->history.note_hold(std::chrono::duration_cast<std::chrono::microseconds>(
       (now - started_) + (since_ - started_)));
-  if (record_.holders.size() > 1) return {};
+  if (record_.holders() > 1) return {};
   auto next = LocalQueue::claim(*spec_);
   if (!next) return {};
-  const unsigned most = record_.waiters.empty() ? max_passes : max_passes_while_queued;
+  const unsigned most = record_.waiters() == 0 ? max_passes : max_passes_while_queued;
   if (cohort_.passes < most && now - cohort_.since < max_cohort) return {hand_over(*next)};
   // Where nobody queues in the record, others may poll all the same.
-  if (!record_.waiters.empty()) return {};
+  if (record_.waiters() != 0) return {};
   return {false, std::min<Clock::duration>((now - cohort_.since) / share_for_others, max_pause)};
 }
 
-/// Rewrites the record for the next. False when it is not ours any more, or not ours alone.
-bool Holding::hand_over(LocalQueue::Claim& next) {
+/// Alone, by a record of its own, under a token of its own: if the request is not answered, that is
+/// removed, and not what the waiter may get by itself meanwhile. While others wait, by a word: the
+/// next takes over our entry with its place.
+Handoff Holding::write_handoff(LocalQueue::Claim& next) {
   const Bid& bid = next.bid();
-  const LockOptions& options = bid.spec->options;
-  // While it is ours alone: a named owner may have been joined since.
-  for (int tries = 0; tries < max_tries && record_.holders.size() == 1; ++tries) {
-    Handoff handoff;
+  const milliseconds lease = bid.spec->options.timeout;
+  bool stored = false;
+  Handoff handoff;
+  handoff.started = Clock::now();
+  handoff.cohort = {cohort_.passes + 1, cohort_.since};
+  if (record_.entries.size() == 1) {
     handoff.token = next_token();
-    handoff.stamp = next_stamp();
-    handoff.started = Clock::now();
-    handoff.cohort = {cohort_.passes + 1, cohort_.since};
-    // By a token of its own: if the request is not answered, that is removed, and not what the
-    // waiter may get by itself meanwhile.
-    Record record = taken_by(bid, record_, handoff.token, handoff.stamp, next.token());
-    bool stored = false;
+    handoff.with_expiry = true;
+    Record record = record_of(bid, handoff.token);
     try {
       handoff.snapshot = spec_->server.cas_and_read(
-          spec_->key, record, lease_term(handoff.token, record, options, options.timeout), cas_,
-          stored);
+          spec_->key, record, lease_term(handoff.token, bid.spec->options), cas_, stored);
     } catch (const Error&) {
       if (stored) remove_token_later(bid.spec, handoff.token);
       throw;
     }
+    handoff.end = record.entries.front().end;
+    return handoff;
+  }
+  handoff.token = token_;
+  handoff.count = record_.find(token_)->count + 1;
+  const HoldTime hold = spec_->history.hold();
+  const std::string seat = next.token();
+  handoff.snapshot = spec_->server.append_and_read(
+      spec_->key, lease,
+      [&](std::string& text, std::int64_t end) {
+        handoff.end = end;
+        append_lease_word(text, token_, end);
+        if (record_.includes(seat)) append_leave_word(text, seat);
+        if (hold.usual.count() != 0) append_hold_word(text, hold);
+      },
+      stored);
+  return handoff;
+}
+
+/// False when the lock is not ours any more, or not ours alone.
+bool Holding::hand_over(LocalQueue::Claim& next) {
+  const Bid& bid = next.bid();
+  // While it is ours alone: a named owner may have been joined since.
+  for (int tries = 0; tries < max_tries && record_.holders() == 1; ++tries) {
+    const bool alone = record_.entries.size() == 1;
+    Handoff handoff = write_handoff(next);
     const auto found = record_in(handoff.snapshot.lock);
-    if (found && found->holds(handoff.token)) {
+    const Entry* const entry = found ? found->find(handoff.token) : nullptr;
+    if (entry != nullptr && found->holds(handoff.token) && entry->count >= handoff.count) {
       const std::string given = handoff.token;
       // It has left the line meanwhile: the removal wakes the next one.
       if (!next.serve(std::move(handoff))) remove_token_later(bid.spec, given, WasStored::yes);
@@ -191,6 +245,7 @@ bool Holding::hand_over(LocalQueue::Claim& next) {
     if (!found || !found->holds(token_)) return false;
     record_ = *found;  // somebody has entered the queue, or joined
     cas_ = handoff.snapshot.lock->cas;
+    if (!alone) return false;  // the item is too large for another word
   }
   return false;
 }

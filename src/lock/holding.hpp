@@ -27,7 +27,7 @@ namespace memcachedlock::detail {
 /// object asks; extend() never shortens it.
 class Holding final : public TimerThread::Task, public std::enable_shared_from_this<Holding> {
  public:
-  /// A record that was just written for `token`; the lease counts from `started`.
+  /// A record in which `token` holds the lock; the lease counts from `started`.
   Holding(SharedSpec spec, Record record, std::string token, const Item& item, std::uint64_t epoch,
           Clock::time_point started, Cohort cohort);
 
@@ -85,12 +85,15 @@ class Holding final : public TimerThread::Task, public std::enable_shared_from_t
     Holding& holding_;
   };
 
-  /// Our record, to be written again with a lease that begins now; its holding's mutex is locked.
+  /// Our lease, to begin anew now; its holding's mutex is locked.
   struct Rewriting {
     Holding* holding = nullptr;
     bool reserved = false;
     std::chrono::milliseconds lease{0};
-    Record next{};  // as it was last sent
+    bool by_cas = false;  // with the item's expiry, and so the whole record
+    Record next{};        // by cas: as it was last sent
+    std::int64_t end = 0;
+    std::uint64_t count = 0;
     std::optional<Write> outcome = {};
   };
   /// All that extends, reserves, resumes and renews: one round trip for all of them, which are at
@@ -101,7 +104,7 @@ class Holding final : public TimerThread::Task, public std::enable_shared_from_t
                       std::chrono::milliseconds limit) MCL_NO_ANALYSIS;
   /// rewrite() of this one alone.
   Write rewrite(bool reserved, std::chrono::milliseconds lease) MCL_REQUIRES(mutex_);
-  void prepare(Rewriting& one) const MCL_REQUIRES(mutex_);
+  [[nodiscard]] Server::Rewrite prepare(Rewriting& one) const MCL_REQUIRES(mutex_);
   void accept(Rewriting& one, Clock::time_point started, const std::optional<Item>& item)
       MCL_REQUIRES(mutex_);
 
@@ -127,6 +130,8 @@ class Holding final : public TimerThread::Task, public std::enable_shared_from_t
   };
   Passed pass_on() MCL_REQUIRES(mutex_);
   bool hand_over(LocalQueue::Claim& next) MCL_REQUIRES(mutex_);
+  /// Writes what makes the next the holder, and what it must know of that.
+  Handoff write_handoff(LocalQueue::Claim& next) MCL_REQUIRES(mutex_);
   Release depart() MCL_REQUIRES(mutex_);
   void notify(EventKind kind, std::chrono::nanoseconds duration = {}, std::string_view detail = {},
               Release outcome = Release::released) const;

@@ -164,60 +164,102 @@ struct AllRemovals {
 
 }  // namespace
 
-milliseconds lifetime(const Record& record, bool fair) {
-  return fair || !record.waiters.empty() ? 2 * record.lease + grace : record.lease;
+milliseconds max_lifetime(milliseconds lease) { return 2 * lease + grace; }
+
+Term same_term(const Record& record) {
+  Term term;
+  if (record.expiry != 0) return term;
+  for (const Entry& entry : record.entries) {  // it is not known
+    term.item = std::max(term.item, max_lifetime(entry.lease));
+  }
+  return term;
 }
 
-Term lease_term(std::string_view token, const Record& record, const LockOptions& options,
-                milliseconds lease) {
-  return {token, lease, lifetime(record, options.fair)};
+Term lease_term(std::string_view token, const LockOptions& options) {
+  const milliseconds lease = options.timeout;
+  return {token, lease, options.fair ? max_lifetime(lease) : lease};
 }
+
+namespace {
+
+/// After somebody has left: an item without entries goes, a log that has grown is written anew.
+/// Others may do so too, and come between.
+void tidy(Server& server, const Key& key, const Record& found, const Cas& cas) {
+  if (found.entries.empty()) {
+    (void)server.compare_and_delete(key, cas);
+  } else if (found.dead_words() > std::max(max_dead_words, found.entries.size() / 4)) {
+    Record shorter = found;
+    (void)server.compare_and_swap(key, shorter, same_term(shorter), cas);
+  }
+}
+
+}  // namespace
 
 Removal remove_token(Server& server, const Key& key, const std::string& token, Record& record,
                      Cas cas, CasHint hint) {
   const Cas before = cas;
   bool maybe_done = false;
-  bool others_wrote = false;
+  bool others_wrote = hint == CasHint::stale || record.entries.size() > 1;
+  const auto gone = [&](const Snapshot& snapshot) {
+    // No waiter takes out a holder within its lease, so if the server has kept its memory, a
+    // request of ours has done it.
+    const bool done = maybe_done && server.is_since(snapshot, before.asked);
+    return Removal{done ? Release::released : Release::lost, others_wrote};
+  };
   for (int tries = 0; tries < max_patient_tries; ++tries) {
-    if (tries != 0 || hint == CasHint::stale) {
+    if (hint == CasHint::fresh && record.entries.size() == 1 && record.includes(token)) {
+      const CasResult result = server.compare_and_delete(key, cas);
+      if (result == CasResult::done) return {Release::released, others_wrote};
+      if (result == CasResult::absent && !maybe_done) return {Release::lost, others_wrote};
+      maybe_done = maybe_done || result == CasResult::unknown;
+      // Nothing is appended to what may be another's.
       const Snapshot snapshot = maybe_done ? server.read(key) : server.read_lock(key);
       auto found = record_in(snapshot.lock);
-      if (!found || !found->includes(token)) {
-        // No waiter evicts a holder within its lease, so where the server has kept its memory an
-        // unanswered request of ours has done it.
-        const bool done = maybe_done && server.is_since(snapshot, before.asked);
-        return {done ? Release::released : Release::lost, others_wrote};
-      }
-      others_wrote = others_wrote || snapshot.lock->cas.id != cas.id;
+      if (!found || !found->includes(token)) return gone(snapshot);
       record = *std::move(found);
       cas = snapshot.lock->cas;
+      if (record.entries.size() == 1) continue;
     }
-    CasResult swap{};
-    if (record.holds(token) && record.holders.size() == 1 && record.waiters.empty()) {
-      swap = server.compare_and_delete(key, cas);
-    } else {
-      Record next = record;
-      Term term;
-      if (!record.holds(token)) {
-        next.remove_waiter(token);  // and the holder's stamp stays: it has not written
-      } else if (record.holders.size() > 1) {
-        next.remove_holder(token);
-        next.stamp = next_stamp();
-      } else {
-        next.grant_to_first(grace);
-        next.hold = KeyHistory::of(key).hold();
-        next.stamp = next_stamp();
-        term.holder = next.holders.front().token();
-        term.lease = grace;
-      }
-      term.item = lifetime(next, false);
-      swap = server.compare_and_swap(key, next, term, cas);
+    hint = CasHint::fresh;
+    const HoldTime hold = KeyHistory::of(key).hold();
+    bool sent = false;
+    const Snapshot snapshot = server.append_and_read(
+        key, {},
+        [&](std::string& text, std::int64_t) {
+          append_leave_word(text, token);
+          if (hold.usual.count() != 0) append_hold_word(text, hold);
+        },
+        sent);
+    maybe_done = true;
+    auto found = record_in(snapshot.lock);
+    // Those who waited have come, and gone again.
+    if (!found) return gone(snapshot);
+    others_wrote = !found->entries.empty();
+    cas = snapshot.lock->cas;
+    if (!found->includes(token)) {
+      const auto was_there = Record::left(snapshot.lock->value, token);
+      tidy(server, key, *found, cas);
+      return {was_there.value_or(true) ? Release::released : Release::lost, others_wrote};
     }
+    // The item is too large for another word.
+    record = *std::move(found);
+    Record next = record;
+    next.remove(token);
+    const CasResult swap = server.compare_and_swap(key, next, same_term(next), cas);
     if (swap == CasResult::done) return {Release::released, others_wrote};
-    if (swap == CasResult::absent) return {Release::lost, others_wrote};
-    maybe_done = maybe_done || swap == CasResult::unknown;
   }
   return {Release::unavailable, others_wrote};
+}
+
+bool take_out(Server& server, const Key& key, const std::string& token, std::uint64_t count) {
+  bool sent = false;
+  const Snapshot snapshot = server.append_and_read(
+      key, {}, [&](std::string& text, std::int64_t) { append_removal_word(text, token, count); },
+      sent);
+  const auto found = record_in(snapshot.lock);
+  if (!found || found->includes(token)) return false;
+  tidy(server, key, *found, snapshot.lock->cas);
+  return true;
 }
 
 std::optional<Release> remove_token(Server& server, const Key& key, const std::string& token,

@@ -17,13 +17,18 @@ namespace memcachedlock::detail {
 /// How long a waiter that was granted the lock may take to confirm it.
 constexpr std::chrono::milliseconds grace{2'000};
 
-/// How long a record's item must live: the lease; longer if the holder is fair or has a queue to
-/// keep, in which somebody will take out a holder whose lease has run out.
-std::chrono::milliseconds lifetime(const Record& record, bool fair);
+/// How long an item must live that keeps a queue, in which a waiter will take out a holder whose
+/// lease has run out.
+std::chrono::milliseconds max_lifetime(std::chrono::milliseconds lease);
 
-/// The term of a record with which this token begins a lease.
-Term lease_term(std::string_view token, const Record& record, const LockOptions& options,
-                std::chrono::milliseconds lease);
+/// The term of a record that is written anew without a new lease: its item's expiry stays.
+Term same_term(const Record& record);
+
+/// The term of a record in which this token is alone and begins a lease.
+Term lease_term(std::string_view token, const LockOptions& options);
+
+/// A log with so many words more than it needs is written anew.
+constexpr std::size_t max_dead_words = 40;
 
 /// How often a record is read again that others change at the same time.
 constexpr int max_tries = 64;
@@ -38,11 +43,15 @@ struct Removal {
   bool others_wrote = false;  ///< what was believed to be there was not, but the token was
 };
 
-/// Takes a token out of the lock's item. The last holder deletes it, or grants it to the first in
-/// the queue. `record` and `cas` are what is believed to be there; what others have written
-/// meanwhile is read again, as an extension that went unanswered may be ours all the same.
+/// Takes a token out of the lock's item. The last one deletes the item; else the next in the queue
+/// holds the lock then. `record` and `cas` are what is believed to be there; others may have
+/// written meanwhile.
 Removal remove_token(Server& server, const Key& key, const std::string& token, Record& record,
                      Cas cas, CasHint hint = CasHint::fresh);
+
+/// Takes out a holder or waiter if it still has this COUNT. True if it is not there any more, and
+/// was. For those that are not this process's.
+bool take_out(Server& server, const Key& key, const std::string& token, std::uint64_t count);
 
 /// remove_token() from what was read: nothing when the token is not in it.
 std::optional<Release> remove_token(Server& server, const Key& key, const std::string& token,

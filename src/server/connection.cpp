@@ -293,17 +293,19 @@ void Connection::fetch(std::span<const std::string_view> keys, const Store& stor
   }
 }
 
-std::vector<std::optional<Item>> Connection::cas_and_read_all(const std::vector<Rewrite>& all) {
+std::vector<std::optional<Item>> Connection::write_and_read_all(const std::vector<Rewrite>& all) {
   std::array<std::string_view, max_keys> keys;
   {
     const NoReply quiet(handle_.get());
     for (std::size_t at = 0; at < all.size(); ++at) {
       const Rewrite& one = all[at];
       keys[at] = one.key;
-      if (!may_use(one.cas)) continue;
+      if (!one.append && !may_use(one.cas)) continue;
       const auto code =
-          memcached_cas(handle_.get(), one.key.data(), one.key.size(), one.value.data(),
-                        one.value.size(), one.expiry, 0, one.cas.id);
+          one.append ? memcached_append(handle_.get(), one.key.data(), one.key.size(),
+                                        one.value.data(), one.value.size(), 0, 0)
+                     : memcached_cas(handle_.get(), one.key.data(), one.key.size(),
+                                     one.value.data(), one.value.size(), one.expiry, 0, one.cas.id);
       if (memcached_failed(code)) fail(code);
     }
   }
@@ -352,7 +354,8 @@ Snapshot Connection::cas_and_read(std::string_view key, std::string_view epoch_k
   return snapshot;
 }
 
-Snapshot Connection::append_and_read(std::string_view key, std::string_view text) {
+Snapshot Connection::append_and_read(std::string_view key, std::string_view epoch_key,
+                                     std::string_view text) {
   memcached_st* handle = handle_.get();
   {
     const NoReply quiet(handle);
@@ -360,7 +363,7 @@ Snapshot Connection::append_and_read(std::string_view key, std::string_view text
         memcached_append(handle, key.data(), key.size(), text.data(), text.size(), 0, 0);
     if (memcached_failed(code)) fail(code);
   }
-  return read(key);
+  return read(key, epoch_key);
 }
 
 CasResult Connection::compare_and_swap(std::string_view key, std::string_view value,

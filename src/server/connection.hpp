@@ -96,17 +96,18 @@ class Connection {
     std::string_view value;
     std::time_t expiry = 0;
     Cas cas;
+    bool append = false;  ///< in place of `cas`
   };
-  /// `cas` of each without a reply, except those whose id is not known here, then one `gets` of
-  /// all: one round trip. In their order.
-  std::vector<std::optional<Item>> cas_and_read_all(const std::vector<Rewrite>& all);
+  /// `cas` or `append` of each without a reply, except those whose id is not known here, then one
+  /// `gets` of all: one round trip. In their order.
+  std::vector<std::optional<Item>> write_and_read_all(const std::vector<Rewrite>& all);
   /// Its text, in memory that serves again for the next one.
   [[nodiscard]] std::string_view encoded(const Record& record) {
     record.encode_into(scratch_);
     return scratch_;
   }
   /// The item keeps its expiry.
-  Snapshot append_and_read(std::string_view key, std::string_view text);
+  Snapshot append_and_read(std::string_view key, std::string_view epoch_key, std::string_view text);
   Snapshot read(std::string_view key, std::string_view epoch_key);
   /// The lock alone.
   Snapshot read(std::string_view key);

@@ -130,11 +130,27 @@ std::time_t Server::expiry(Connection& connection, milliseconds lease) {
   return clock.expiry(lease);
 }
 
+std::int64_t Server::end_of(Connection& connection, milliseconds lease) {
+  const std::time_t end = expiry(connection, lease);
+  return end > latest_ttl ? end : 0;
+}
+
+std::int64_t Server::end_of(milliseconds lease) {
+  const std::time_t end = clock_.get().expiry(lease);
+  return end > latest_ttl ? end : 0;
+}
+
 std::time_t Server::date(Connection& connection, Record& record, const Term& term) {
-  const std::time_t item = expiry(connection, term.item);
-  if (!term.holder.empty()) {
-    const std::time_t end = term.lease == term.item ? item : clock_.get().expiry(term.lease);
-    record.set_end(term.holder, end > latest_ttl ? end : 0);
+  std::time_t item = expiry(connection, term.item);
+  if (Entry* const entry = term.holder.empty() ? nullptr : record.find(term.holder)) {
+    entry->end = end_of(term.lease);
+  }
+  if (item > latest_ttl) {
+    // Never earlier than it was: others count on it.
+    item = std::max(item, static_cast<std::time_t>(record.expiry));
+    record.expiry = item;
+  } else {
+    record.expiry = 0;
   }
   return item;
 }
@@ -159,19 +175,25 @@ Snapshot Server::cas_and_read(const Key& key, Record& record, const Term& term, 
   });
 }
 
-std::vector<std::optional<Item>> Server::cas_and_read_all(const std::vector<Rewrite>& all,
-                                                          milliseconds limit) {
+std::vector<std::optional<Item>> Server::write_and_read_all(const std::vector<Rewrite>& all,
+                                                            milliseconds limit) {
   return ask(all.front().key->text(), limit, [&](Connection& connection) {
     std::vector<std::string> values;
     std::vector<Connection::Rewrite> requests;
     values.reserve(all.size());
     requests.reserve(all.size());
     for (const Rewrite& one : all) {
-      const std::time_t expires = date(connection, *one.record, one.term);
-      values.push_back(one.record->encode());
-      requests.push_back({one.key->item(), values.back(), expires, one.cas});
+      if (one.words) {
+        std::string& text = values.emplace_back();
+        one.words(text, end_of(connection, one.term.lease));
+        requests.push_back({one.key->item(), text, 0, {}, true});
+      } else {
+        const std::time_t expires = date(connection, *one.record, one.term);
+        values.push_back(one.record->encode());
+        requests.push_back({one.key->item(), values.back(), expires, one.cas});
+      }
     }
-    return connection.cas_and_read_all(requests);
+    return connection.write_and_read_all(requests);
   });
 }
 
@@ -199,10 +221,13 @@ Snapshot Server::read_lock(const Key& key) {
              [&](Connection& connection) { return connection.read(key.item()); });
 }
 
-Snapshot Server::append_and_read(const Key& key, std::string_view text, bool& stored) {
+Snapshot Server::append_and_read(const Key& key, milliseconds lease, const Words& words,
+                                 bool& stored) {
   return ask(key.text(), longest, [&](Connection& connection) {
+    std::string text;
+    words(text, end_of(connection, lease));
     stored = true;
-    return connection.append_and_read(key.item(), text);
+    return connection.append_and_read(key.item(), epoch_key_, text);
   });
 }
 
@@ -239,6 +264,10 @@ std::int64_t Server::time(const Key& key) {
     clock_.get().add(reading);
     return reading.time;
   });
+}
+
+std::chrono::seconds Server::time_left(std::int64_t end) {
+  return std::chrono::seconds(std::max<std::int64_t>(end - clock_.get().latest_time(), 0));
 }
 
 bool Server::seems_past(std::int64_t time) {
@@ -338,7 +367,14 @@ std::optional<Record> record_in(const std::optional<Item>& item) {
   return item ? Record::parse(item->value) : std::nullopt;
 }
 
-void reject_item(const Key& key, const Server& server) {
+void reject_item(const Key& key, const Server& server, std::string_view value) {
+  if (Record::is_of_another_version(value)) {
+    throw ServerError(
+        fmt::format("the lock \"{}\" on {} was written by another version of memcachedlock, whose "
+                    "records this one does not read; use one version for all clients of a server",
+                    key.item(), server.name()),
+        key.text(), server.name());
+  }
   throw ServerError(
       fmt::format("the item \"{}\" on {} is no lock: something else uses this name; choose "
                   "another key, or another ClientOptions::prefix",

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -54,24 +55,30 @@ class Server {
   [[nodiscard]] TimerThread& renewing() const { return TimerThread::renewing(name_); }
   [[nodiscard]] TimerThread& acquiring() const { return TimerThread::acquiring(name_); }
 
-  /// The end of the holder's lease is put into the record.
+  /// The end of the holder's lease, and the item's expiry, are put into the record.
   Snapshot add_and_read(const Key& key, Record& record, const Term& term, bool& stored);
   /// Only reads where the server may have restarted since `cas` was learned: then it is not good
   /// any more, and what is there now comes back.
   Snapshot cas_and_read(const Key& key, Record& record, const Term& term, const Cas& cas,
                         bool& stored, std::chrono::milliseconds limit = longest);
+  /// Adds words to a text, given the end of a lease that begins now.
+  using Words = std::function<void(std::string& text, std::int64_t end)>;
+  /// Either `record` is stored by `cas`, or `words` are appended.
   struct Rewrite {
     const Key* key = nullptr;
     Record* record = nullptr;
     Term term;
     Cas cas;
+    Words words = {};
   };
-  /// The same for several locks in one round trip, at most Connection::max_keys. Without
+  /// For several locks in one round trip, at most Connection::max_keys. Without
   /// the epoch. An error names the first of them.
-  std::vector<std::optional<Item>> cas_and_read_all(const std::vector<Rewrite>& all,
-                                                    std::chrono::milliseconds limit);
-  /// A second sending may append twice.
-  Snapshot append_and_read(const Key& key, std::string_view text, bool& stored);
+  std::vector<std::optional<Item>> write_and_read_all(const std::vector<Rewrite>& all,
+                                                      std::chrono::milliseconds limit);
+  /// Words for the end of the item, which keeps its expiry. `lease` is that of their END. A second
+  /// sending may append twice. If there is no item, nothing is stored.
+  Snapshot append_and_read(const Key& key, std::chrono::milliseconds lease, const Words& words,
+                           bool& stored);
   Snapshot read(const Key& key, std::chrono::milliseconds limit = longest);
   /// Different ones, fewer than Connection::max_keys, in one round trip. An error names the first.
   std::vector<Snapshot> read_all(std::span<const Key> keys,
@@ -89,6 +96,10 @@ class Server {
   std::int64_t time(const Key& key);
   /// Whether this time of the server's clock has passed, as far as is known without asking.
   bool seems_past(std::int64_t time);
+  /// How long a lease with this END runs, about; 0 if it is over.
+  std::chrono::seconds time_left(std::int64_t end);
+  /// END of a lease that begins now, by what is known of the server's clock.
+  std::int64_t end_of(std::chrono::milliseconds lease);
 
   /// After it failed to answer one of those that its background thread acquires for.
   void note_failure(SharedFailure failure);
@@ -121,7 +132,9 @@ class Server {
   std::time_t expiry(Connection& connection, std::chrono::milliseconds lease);
   void read_clock(Connection& connection);
   Snapshot read_with_epoch(Connection& connection, const Key& key);
-  /// Puts the end of the lease into the record. The expiry of its item.
+  /// END of a lease that begins now; 0 if the server takes no absolute times any more.
+  std::int64_t end_of(Connection& connection, std::chrono::milliseconds lease);
+  /// Puts the end of the lease, and the expiry of the item, which it returns, into the record.
   std::time_t date(Connection& connection, Record& record, const Term& term);
   [[noreturn]] void raise(const Failure& failure, std::string_view key);
   Admission decide(const Key& key, RestartGuard guard);
@@ -143,7 +156,7 @@ class Server {
 /// Nothing where there is no item, or one that is no lock's.
 std::optional<Record> record_in(const std::optional<Item>& item);
 
-/// Throws the ServerError of an item that is no lock's.
-[[noreturn]] void reject_item(const Key& key, const Server& server);
+/// Throws the ServerError of an item that is no lock's, or another version's.
+[[noreturn]] void reject_item(const Key& key, const Server& server, std::string_view value);
 
 }  // namespace memcachedlock::detail

@@ -11,7 +11,7 @@
 namespace memcachedlock::detail {
 
 struct Contention {
-  std::string holder;     ///< unchanged as long as the holder is
+  std::string holder;     ///< unchanged as long as the holder and its lease are
   bool confirmed = true;  ///< false: granted to a holder that has not confirmed it yet
   HoldTime hold;
   std::chrono::nanoseconds round_trip{0};     ///< what it took to ask

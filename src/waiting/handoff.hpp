@@ -1,6 +1,7 @@
 // A lock as its holder in this process hands it to the next.
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 #include "base/clock.hpp"
@@ -17,9 +18,11 @@ struct Cohort {
 /// The record is already written in the receiver's name.
 struct Handoff {
   std::string token;
-  std::string stamp;
   Snapshot snapshot;
   Clock::time_point started{};  ///< before it was written
+  std::int64_t end = 0;         ///< END and COUNT as they were written
+  std::uint64_t count = 0;
+  bool with_expiry = false;  ///< the item's expiry too
   Cohort cohort;
 };
 

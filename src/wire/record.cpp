@@ -1,7 +1,5 @@
 #include "wire/record.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <array>
 #include <charconv>
@@ -14,7 +12,11 @@ namespace memcachedlock::detail {
 
 namespace {
 
-constexpr std::string_view record_version = "mcl1";
+constexpr std::string_view record_version = "mcl2";
+// Anybody may have written it, and to look for a token takes longer the more there are.
+constexpr std::size_t max_entries = 4'000;
+constexpr std::uint64_t latest_ms = 1ULL << 50U;  // beyond the year 30000
+constexpr std::uint64_t max_number = std::numeric_limits<std::uint64_t>::max();
 
 void append_number(std::string& text, std::uint64_t number) {
   std::array<char, 20> digits{};
@@ -22,94 +24,100 @@ void append_number(std::string& text, std::uint64_t number) {
   text.append(digits.data(), end);
 }
 
-void write_member(std::string& word, std::string_view token, std::string_view label) {
-  word.clear();
-  word.reserve(token.size() + 1 + label.size());
-  word += token;
-  word += '@';
-  word += label;
+void append_number_after(std::string& text, char separator, std::uint64_t number) {
+  text += separator;
+  append_number(text, number);
 }
 
-std::string member_word(std::string_view token, std::string_view label) {
-  std::string word;
-  write_member(word, token, label);
-  return word;
+/// What stands before the next colon, which is taken off with it.
+std::string_view next_part(std::string_view& text) {
+  const auto colon = text.find(':');
+  const std::string_view part = text.substr(0, colon);
+  text = colon == std::string_view::npos ? std::string_view{} : text.substr(colon + 1);
+  return part;
 }
 
-/// "A:B", neither more than `most`, A not 0.
-std::optional<std::pair<std::uint64_t, std::uint64_t>> two_numbers(std::string_view word,
-                                                                   std::uint64_t most) {
-  const auto colon = word.find(':');
-  if (colon == std::string_view::npos) return {};
-  std::string_view first_text = word.substr(0, colon);
-  std::string_view second_text = word.substr(colon + 1);
-  const auto first = next_number(first_text);
-  const auto second = next_number(second_text);
-  if (!first || !second || *first == 0 || *first > most || *second > most) return {};
-  return std::pair(*first, *second);
+/// A part that is a number of at most `most`; false if it is none.
+bool take_number(std::string_view& text, std::uint64_t most, std::uint64_t& number) {
+  const std::string_view part = next_part(text);
+  const auto [end, error] = std::from_chars(part.data(), part.data() + part.size(), number);
+  return !part.empty() && error == std::errc{} && end == part.data() + part.size() &&
+         number <= most;
 }
 
-/// "SINCE:AGE"
-bool parse_times(std::string_view word, Record& record) {
-  constexpr std::uint64_t latest = 1ULL << 50U;  // ms: beyond the year 30000
-  const auto times = two_numbers(word, latest);
-  if (!times || record.since.count() != 0) return false;
-  record.since = std::chrono::milliseconds(times->first);
-  record.written = record.since + std::chrono::milliseconds(times->second);
+void append_entry(std::string& text, char kind, const Entry& entry, std::uint64_t count) {
+  text += ' ';
+  text += kind;
+  text += entry.token;
+  text += ":x";
+  append_number_after(text, ':', static_cast<std::uint64_t>(entry.lease.count()));
+  append_number_after(text, ':', static_cast<std::uint64_t>(entry.end));
+  append_number_after(text, ':', count);
+  append_number_after(text, ':', static_cast<std::uint64_t>(entry.since.count()));
+  text += ':';
+  text += entry.place;
+}
+
+bool parse_entry(std::string_view text, Entry& entry) {
+  constexpr std::chrono::milliseconds longest = std::chrono::hours(24 * 30);
+  std::uint64_t lease = 0;
+  std::uint64_t end = 0;
+  std::uint64_t since = 0;
+  entry.token = next_part(text);
+  const std::string_view mode = next_part(text);
+  if (entry.token.empty() || mode != "x" ||
+      !take_number(text, static_cast<std::uint64_t>(longest.count()), lease) ||
+      !take_number(text, latest_second, end) || !take_number(text, max_number, entry.count) ||
+      !take_number(text, latest_ms, since)) {
+    return false;
+  }
+  entry.lease = std::chrono::milliseconds(lease);
+  entry.end = static_cast<std::int64_t>(end);
+  entry.since = std::chrono::milliseconds(since);
+  entry.place = text;
+  return entry.place.find('@') != std::string::npos && entry.place.front() != '@';
+}
+
+bool parse_hold(std::string_view text, HoldTime& hold) {
+  constexpr auto longest = static_cast<std::uint64_t>(HoldTime::longest.count());
+  std::uint64_t usual = 0;
+  std::uint64_t deviation = 0;
+  if (!take_number(text, longest, usual) || !take_number(text, longest, deviation) || usual == 0 ||
+      !text.empty()) {
+    return false;
+  }
+  hold = {std::chrono::microseconds(usual), std::chrono::microseconds(deviation)};
   return true;
 }
 
-/// "USUAL:DEVIATION"
-bool parse_hold(std::string_view word, Record& record) {
-  const auto hold = two_numbers(word, static_cast<std::uint64_t>(HoldTime::longest.count()));
-  if (!hold || record.hold.usual.count() != 0) return false;
-  record.hold.usual = std::chrono::microseconds(hold->first);
-  record.hold.deviation = std::chrono::microseconds(hold->second);
-  return true;
+bool are_of_one(const Entry& one, const Entry& other) {
+  const std::string_view owner = one.owner();
+  return owner != "-" && owner == other.owner();
 }
 
-/// "EPOCH:SEQUENCE", or "0" where it is not known.
-std::optional<FencingToken> parse_fence(std::string_view word) {
-  if (word == "0") return FencingToken{};
-  const auto fence = two_numbers(word, std::numeric_limits<std::uint64_t>::max());
-  if (!fence) return {};
-  return FencingToken{fence->first, fence->second};
+/// Behind those of its named owner that stand there, else at the end.
+std::size_t place_for(const std::vector<Entry>& entries, const Entry& entry) {
+  if (entry.owner() == "-") return entries.size();
+  std::size_t at = 0;
+  while (at < entries.size() && !are_of_one(entries[at], entry)) ++at;
+  while (at < entries.size() && are_of_one(entries[at], entry)) ++at;
+  return at;
 }
 
-/// "[END/]TOKEN@PLACE"
-std::optional<Member> parse_member(std::string_view word) {
-  Member member;
-  const auto slash = word.substr(0, word.find('@')).find('/');
-  if (slash != std::string_view::npos) {
-    std::string_view number_text = word.substr(0, slash);
-    const auto number = next_number(number_text);
-    if (!number || *number == 0 || *number > latest_second) return {};
-    member.end = static_cast<std::int64_t>(*number);
-    word.remove_prefix(slash + 1);
+/// All members of an owner have the token that was first written for one of them.
+void share_fence(std::vector<Entry>& entries, const Entry& from) {
+  const FencingToken fence = from.fence;
+  for (Entry& entry : entries) {
+    if (!entry.fence && are_of_one(entry, from)) entry.fence = fence;
   }
-  if (word.empty()) return {};
-  member.word = word;
-  return member;
-}
-
-void append_member(std::string& text, const Member& member) {
-  if (member.end != 0) {
-    append_number(text, static_cast<std::uint64_t>(member.end));
-    text += '/';
-  }
-  text += member.word;
-}
-
-auto find_token(const std::vector<Member>& members, std::string_view token) {
-  return std::find_if(members.begin(), members.end(),
-                      [&](const Member& member) { return member.token() == token; });
-}
-
-bool is_dead(const Member& member, std::int64_t time) {
-  return member.end != 0 && member.end <= time;
 }
 
 }  // namespace
+
+std::string_view Entry::label() const {
+  const auto at = place.find('@');
+  return at == std::string::npos ? std::string_view{} : std::string_view(place).substr(at + 1);
+}
 
 std::string Record::encode() const {
   std::string text;
@@ -120,142 +128,195 @@ std::string Record::encode() const {
 void Record::encode_into(std::string& text) const {
   constexpr std::size_t usual = 160;
   text.clear();
-  text.reserve(usual + 64 * waiters.size());
+  text.reserve(usual * std::max<std::size_t>(entries.size(), 1));
   text += record_version;
-  text += reserved ? " reserved " : " held ";
-  append_number(text, static_cast<std::uint64_t>(lease.count()));
-  text += ' ';
-  text += stamp;
-  text += ' ';
-  append_number(text, fence.epoch);
-  if (fence) {
-    text += ':';
-    append_number(text, fence.sequence);
+  append_number_after(text, ' ', static_cast<std::uint64_t>(expiry));
+  for (const Entry& entry : entries) {
+    // The word that reserves it raises the count.
+    const bool reserved = entry.reserved && entry.count > 0;
+    append_entry(text, entry.confirmed ? '+' : '*', entry, entry.count - (reserved ? 1 : 0));
+    if (reserved) append_reserve_word(text, entry.token, entry.count - 1, entry.end);
+    if (entry.fence) append_fence_word(text, entry.token, entry.fence);
   }
-  text += ' ';
-  text += owner;
-  for (const Member& member : holders) {
-    text += ' ';
-    append_member(text, member);
-  }
-  if (since.count() > 0) {
-    text += " +";
-    append_number(text, static_cast<std::uint64_t>(since.count()));
-    text += ':';
-    append_number(text, static_cast<std::uint64_t>((written - since).count()));
-  }
-  if (hold.usual.count() > 0) {
-    text += " ~";
-    append_number(text, static_cast<std::uint64_t>(hold.usual.count()));
-    text += ':';
-    append_number(text, static_cast<std::uint64_t>(hold.deviation.count()));
-  }
-  for (const Member& waiter : waiters) {
-    text += " ?";
-    append_member(text, waiter);
-  }
+  if (hold.usual.count() > 0) append_hold_word(text, hold);
 }
 
 std::optional<Record> Record::parse(std::string_view text) {
   if (next_word(text) != record_version) return {};
-  const std::string_view state = next_word(text);
-  if (state != "held" && state != "reserved") return {};
-  const auto lease = next_lease(text);
-  const std::string_view stamp = next_word(text);
-  const auto fence = parse_fence(next_word(text));
-  const std::string_view owner = next_word(text);
-  if (!lease || stamp.empty() || !fence || owner.empty() || text.empty()) return {};
+  const auto expiry = next_number(text);
+  if (!expiry || *expiry > latest_second) return {};
   Record record;
-  record.reserved = state == "reserved";
-  record.lease = *lease;
-  record.stamp = stamp;
-  record.fence = *fence;
-  record.owner = owner;
-  while (!text.empty()) {
-    std::string_view word = next_word(text);
-    if (word.empty()) return {};
-    const char kind = word.front();
-    if (kind == '+' || kind == '~' || kind == '?') word.remove_prefix(1);
-    if (kind == '+') {
-      if (!parse_times(word, record)) return {};
-    } else if (kind == '~') {
-      if (!parse_hold(word, record)) return {};
-    } else {
-      auto member = parse_member(word);
-      if (!member) return {};
-      (kind == '?' ? record.waiters : record.holders).push_back(*std::move(member));
-    }
-  }
-  if (record.holders.empty()) return {};
+  record.expiry = static_cast<std::int64_t>(*expiry);
+  bool is_ours = true;
+  while (is_ours && !text.empty()) record.apply(next_word(text), is_ours);
+  if (!is_ours) return {};
   return record;
 }
 
-bool Record::holds(std::string_view token) const {
-  return find_token(holders, token) != holders.end();
-}
-
-void Record::add_holder(std::string_view token, std::string_view label) {
-  holders.push_back({member_word(token, label)});
-}
-
-void Record::set_holder(std::string_view token, std::string_view label) {
-  holders.resize(1);
-  Member& only = holders.front();
-  only.end = 0;
-  write_member(only.word, token, label);
-}
-
-void Record::remove_holder(std::string_view token) {
-  std::erase_if(holders, [&](const Member& member) { return member.token() == token; });
-}
-
-void Record::set_end(std::string_view token, std::int64_t end) {
-  for (Member& member : holders) {
-    if (member.token() == token) member.end = end;
+void Record::apply(std::string_view word, bool& is_ours) {
+  if (word.empty()) {
+    is_ours = false;
+    return;
+  }
+  ++words;
+  const char kind = word.front();
+  word.remove_prefix(1);
+  if (kind == '~') {
+    is_ours = parse_hold(word, hold);
+    return;
+  }
+  if (kind == '?' || kind == '+' || kind == '*') {
+    Entry entry;
+    is_ours = parse_entry(word, entry) && entries.size() < max_entries;
+    if (!is_ours || includes(entry.token)) return;
+    const std::size_t at = place_for(entries, entry);
+    if (at > 0 && are_of_one(entries[at - 1], entry)) entry.fence = entries[at - 1].fence;
+    entries.insert(entries.begin() + static_cast<std::ptrdiff_t>(at), std::move(entry));
+    Entry& placed = entries[at];
+    placed.confirmed = kind == '+' || (kind == '?' && at < holders());
+    return;
+  }
+  const std::string_view token = next_part(word);
+  Entry* const entry = find(token);
+  std::uint64_t count = 0;
+  std::uint64_t end = 0;
+  if (kind == '-') {
+    is_ours = !token.empty() && word.empty();
+    if (is_ours) remove(token);
+  } else if (kind == '=') {
+    is_ours = take_number(word, latest_second, end) && word.empty();
+    if (!is_ours || entry == nullptr) return;
+    // A renewal that comes late must not shorten what a later one gave.
+    const auto until = static_cast<std::int64_t>(end);
+    const bool counts = entry->confirmed && !entry->reserved && entry->end != 0 && until != 0;
+    entry->end = counts ? std::max(entry->end, until) : until;
+    ++entry->count;
+    entry->reserved = false;
+    entry->confirmed = entry->confirmed || holds(token);
+  } else if (kind == '!') {
+    is_ours = take_number(word, max_number, count) && word.empty();
+    if (is_ours && entry != nullptr && entry->count == count) remove(token);
+  } else if (kind == '%') {
+    is_ours = take_number(word, max_number, count) && take_number(word, latest_second, end) &&
+              word.empty();
+    if (!is_ours || entry == nullptr || entry->count != count || !holds(token)) return;
+    entry->end = static_cast<std::int64_t>(end);
+    ++entry->count;
+    entry->reserved = true;
+    entry->confirmed = true;
+  } else if (kind == '#') {
+    FencingToken fence{};
+    is_ours = take_number(word, max_number, fence.epoch) &&
+              take_number(word, max_number, fence.sequence) && word.empty() && fence.epoch != 0;
+    if (!is_ours || entry == nullptr || entry->fence) return;
+    entry->fence = fence;
+    share_fence(entries, Entry(*entry));
+  } else {
+    is_ours = false;
   }
 }
 
-bool Record::has_dead(std::int64_t time) const {
-  return std::any_of(holders.begin(), holders.end(),
-                     [&](const Member& member) { return is_dead(member, time); });
+bool Record::is_of_another_version(std::string_view text) {
+  const std::string_view version = next_word(text);
+  constexpr std::string_view name = "mcl";
+  return version != record_version && version.starts_with(name) && version.size() > name.size() &&
+         version[name.size()] >= '0' && version[name.size()] <= '9';
 }
 
-void Record::remove_dead(std::int64_t time) {
-  std::erase_if(holders, [&](const Member& member) { return is_dead(member, time); });
+std::optional<bool> Record::left(std::string_view text, std::string_view token) {
+  (void)next_word(text);
+  (void)next_word(text);
+  Record record;
+  bool is_ours = true;
+  while (is_ours && !text.empty()) {
+    const std::string_view word = next_word(text);
+    if (!word.empty() && word.front() == '-' && word.substr(1) == token) {
+      return record.includes(token);
+    }
+    record.apply(word, is_ours);
+  }
+  return std::nullopt;
 }
 
-std::string Record::waiter_word(std::string_view token, std::string_view label) {
-  std::string word = " ?";
-  word += member_word(token, label);
-  return word;
+std::size_t Record::holders() const {
+  if (entries.empty()) return 0;
+  std::size_t count = 1;
+  while (count < entries.size() && are_of_one(entries[count], entries.front())) ++count;
+  return count;
+}
+
+const Entry* Record::find(std::string_view token) const {
+  const auto found = std::find_if(entries.begin(), entries.end(),
+                                  [&](const Entry& entry) { return entry.token == token; });
+  return found != entries.end() ? &*found : nullptr;
+}
+
+Entry* Record::find(std::string_view token) {
+  return const_cast<Entry*>(std::as_const(*this).find(token));  // NOLINT: ours, and not const
+}
+
+bool Record::holds(std::string_view token) const {
+  const Entry* const found = find(token);
+  return found != nullptr && static_cast<std::size_t>(found - entries.data()) < holders();
 }
 
 std::optional<std::size_t> Record::queue_position(std::string_view token) const {
-  const auto found = find_token(waiters, token);
-  if (found == waiters.end()) return {};
-  return static_cast<std::size_t>(found - waiters.begin());
+  const Entry* const found = find(token);
+  if (found == nullptr) return {};
+  const auto at = static_cast<std::size_t>(found - entries.data());
+  const std::size_t first = holders();
+  if (at < first) return {};
+  return at - first;
 }
 
-void Record::remove_waiter(std::string_view token) {
-  std::erase_if(waiters, [&](const Member& waiter) { return waiter.token() == token; });
+void Record::remove(std::string_view token) {
+  std::erase_if(entries, [&](const Entry& entry) { return entry.token == token; });
 }
 
-void Record::grant_to_first(std::chrono::milliseconds grace) {
-  reserved = false;
-  lease = grace;
-  fence = {};
-  owner.assign(1, '-');  // g++ 12 warns of an assignment of the text
-  holders.assign(1, waiters.front());
-  std::erase(waiters, holders.front());  // it may have come twice, by a request that was repeated
-  since = written = std::chrono::milliseconds(0);
+void append_entry_word(std::string& text, const Entry& entry) {
+  append_entry(text, '?', entry, entry.count);
 }
 
-void Record::stamp_times() {
-  using std::chrono::milliseconds;
-  const auto now = std::chrono::floor<milliseconds>(std::chrono::system_clock::now());
-  written = now.time_since_epoch();
-  if (since.count() == 0) since = written;
-  written = std::max(written, since);  // that clock may have been set back
+void append_lease_word(std::string& text, std::string_view token, std::int64_t end) {
+  text += " =";
+  text += token;
+  append_number_after(text, ':', static_cast<std::uint64_t>(end));
+}
+
+void append_leave_word(std::string& text, std::string_view token) {
+  text += " -";
+  text += token;
+}
+
+void append_removal_word(std::string& text, std::string_view token, std::uint64_t count) {
+  text += " !";
+  text += token;
+  append_number_after(text, ':', count);
+}
+
+void append_reserve_word(std::string& text, std::string_view token, std::uint64_t count,
+                         std::int64_t end) {
+  text += " %";
+  text += token;
+  append_number_after(text, ':', count);
+  append_number_after(text, ':', static_cast<std::uint64_t>(end));
+}
+
+void append_fence_word(std::string& text, std::string_view token, const FencingToken& fence) {
+  text += " #";
+  text += token;
+  append_number_after(text, ':', fence.epoch);
+  append_number_after(text, ':', fence.sequence);
+}
+
+void append_hold_word(std::string& text, const HoldTime& hold) {
+  append_number_after(text += ' ', '~', static_cast<std::uint64_t>(hold.usual.count()));
+  append_number_after(text, ':', static_cast<std::uint64_t>(hold.deviation.count()));
+}
+
+std::chrono::milliseconds wall_clock_now() {
+  return std::chrono::floor<std::chrono::milliseconds>(
+      std::chrono::system_clock::now().time_since_epoch());
 }
 
 }  // namespace memcachedlock::detail

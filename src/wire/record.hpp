@@ -1,7 +1,8 @@
-// What memcached keeps of a lock: a short, versioned text.
+// What memcached keeps of a lock: a log of short words, in the order in which they came.
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -21,68 +22,93 @@ struct HoldTime {
   friend bool operator==(const HoldTime&, const HoldTime&) = default;
 };
 
-/// A holder or a waiter, as it stands in a record: `[END/]TOKEN@HOST:PID:THREAD`.
-struct Member {
-  std::string word;      ///< TOKEN@HOST:PID:THREAD
-  std::int64_t end = 0;  ///< its lease is over at this time of the server's clock; 0: not known
+/// A holder or a waiter: `TOKEN:x:LEASE_MS:END:COUNT:SINCE_MS:OWNER@HOST:PID:THREAD`. The `x`, for
+/// an exclusive lock, is the only mode so far.
+struct Entry {
+  std::string token;
+  std::chrono::milliseconds lease{0};
+  /// Its lease, or its wait, is over when the server's clock shows this; seconds, 0: not known.
+  std::int64_t end = 0;
+  std::uint64_t count = 0;             ///< rises with each word that gives it a lease anew
+  std::chrono::milliseconds since{0};  ///< it came, by its wall clock, from 1970; 0: not known
+  std::string place;                   ///< OWNER@HOST:PID:THREAD; OWNER is `-` or a name's word
+  /// Whether `end` is that of a lease: it came when nobody was before it, or has confirmed.
+  bool confirmed = false;
+  bool reserved = false;  ///< kept for its owner, but nobody works under it
+  FencingToken fence{};   ///< a named owner's, for its members; else {0, 0}, or for inspect()
 
-  [[nodiscard]] std::string_view token() const {
-    return std::string_view(word).substr(0, word.find('@'));
+  [[nodiscard]] std::string_view owner() const {
+    return std::string_view(place).substr(0, place.find('@'));
   }
-  friend bool operator==(const Member&, const Member&) = default;
+  /// HOST:PID:THREAD
+  [[nodiscard]] std::string_view label() const;
+  [[nodiscard]] bool has_ended(std::int64_t time) const { return end != 0 && end <= time; }
+  friend bool operator==(const Entry&, const Entry&) = default;
 };
 
-/// The value of a lock's item. In words:
-///   mcl1 held|reserved LEASE_MS STAMP FENCE OWNER MEMBER [MEMBER ...]
-/// then, for readers, since when the lock is held and how long after that the record was written;
-/// if known, how long holders keep it; and the members that queue for it:
-///   [+SINCE_MS:AGE_MS] [~HOLD_US:DEVIATION_US] [?MEMBER ...]
-/// A newcomer to the queue appends the last word itself, by memcached's `append`.
+/// What the words of a lock's item amount to:
+///   mcl2 EXPIRY WORD [WORD ...]
+///   ?ENTRY            came: holds from here on if nobody is before it, else waits
+///   +ENTRY            as rewritten: its END is that of a lease
+///   *ENTRY            as rewritten: waits, or was let in and has not confirmed
+///   =TOKEN:END        its lease begins anew, by a renewal or a confirmation
+///   -TOKEN            has left
+///   !TOKEN:COUNT      taken out, if its COUNT is still this
+///   %TOKEN:COUNT:END  reserved for its owner, if its COUNT is still this
+///   #TOKEN:FENCE      the fencing token, for members of its owner
+///   ~HOLD_US:DEVIATION_US
+/// A word about a token that is not there changes nothing. Words are added by memcached's `append`,
+/// so they never conflict; all who read one log agree on its holder. `cas` replaces a log by a
+/// shorter one of the same meaning.
 struct Record {
-  bool reserved = false;
-  std::chrono::milliseconds lease{0};  ///< the longest of its members'
-  std::string stamp;                   ///< new for each write, so that a writer recognises its own
-  FencingToken fence{};         ///< {0, 0}: the item's CAS id, which the first writer can't know
-  std::string owner = "-";      ///< a named owner's word; "-" where one process owns it
-  std::vector<Member> holders;  ///< who holds it; several for a named owner only
-  std::chrono::milliseconds since{
-      0};  ///< held, by its holder's wall clock, from 1970; 0: not known
-  std::chrono::milliseconds written{0};  ///< lease start, by that clock
+  std::int64_t expiry = 0;  ///< of the item, by the server's clock; 0: not known
+  /// Holders first, then waiters, in their order. Members of one named owner stand together.
+  std::vector<Entry> entries;
   HoldTime hold;
-  std::vector<Member> waiters;  ///< the queue, in the order in which they came
+  std::size_t words = 0;  ///< of the text it was parsed from
 
+  /// The log of these entries, as short as it can be.
   [[nodiscard]] std::string encode() const;
   /// encode() into `text`, reusing its memory.
   void encode_into(std::string& text) const;
   /// Nothing when the text is no record of ours.
   [[nodiscard]] static std::optional<Record> parse(std::string_view text);
+  /// Whether it is a record as another version of this library writes it.
+  [[nodiscard]] static bool is_of_another_version(std::string_view text);
+  /// Whether the token was among the holders, or waited, just before it first left by `-TOKEN` in
+  /// this text. Nothing if the text does not say so any more.
+  [[nodiscard]] static std::optional<bool> left(std::string_view text, std::string_view token);
 
+  /// How many of the entries hold the lock: one, or the members of its named owner.
+  [[nodiscard]] std::size_t holders() const;
+  /// Null if it is not there.
+  [[nodiscard]] const Entry* find(std::string_view token) const;
+  [[nodiscard]] Entry* find(std::string_view token);
+  [[nodiscard]] bool includes(std::string_view token) const { return find(token) != nullptr; }
   [[nodiscard]] bool holds(std::string_view token) const;
-  /// `label` is that of the thread that will hold it (thread_label()).
-  void add_holder(std::string_view token, std::string_view label);
-  /// Replaces all holders by this one.
-  void set_holder(std::string_view token, std::string_view label);
-  void remove_holder(std::string_view token);
-  /// No effect if it is no holder.
-  void set_end(std::string_view token, std::int64_t end);
-  /// Whether the lease of one of them is over at `time` of the server's clock.
-  [[nodiscard]] bool has_dead(std::int64_t time) const;
-  void remove_dead(std::int64_t time);
-
-  /// A queue member to append, with its leading space.
-  [[nodiscard]] static std::string waiter_word(std::string_view token, std::string_view label);
-  /// How many waiters precede it in the queue; nullopt if absent.
+  /// How many waiters precede it in the queue; nothing if it is not a waiter.
   [[nodiscard]] std::optional<std::size_t> queue_position(std::string_view token) const;
-  /// Whether it holds the lock or is in the queue.
-  [[nodiscard]] bool includes(std::string_view token) const {
-    return holds(token) || queue_position(token).has_value();
+  [[nodiscard]] std::size_t waiters() const { return entries.size() - holders(); }
+  /// How many words the log has more than it needs.
+  [[nodiscard]] std::size_t dead_words() const {
+    return words > entries.size() ? words - entries.size() : 0;
   }
-  void remove_waiter(std::string_view token);
-  /// The first of the queue becomes the holder, for a lease of `grace`, in which it must rewrite
-  /// the record.
-  void grant_to_first(std::chrono::milliseconds grace);
-  /// A lease begins now; if `since` is 0, so does the hold.
-  void stamp_times();
+  void remove(std::string_view token);
+  /// `+=` of a word as it would be read.
+  void apply(std::string_view word, bool& is_ours);
 };
+
+/// The words, with their leading space, to be appended to a log.
+void append_entry_word(std::string& text, const Entry& entry);  ///< ?ENTRY
+void append_lease_word(std::string& text, std::string_view token, std::int64_t end);
+void append_leave_word(std::string& text, std::string_view token);
+void append_removal_word(std::string& text, std::string_view token, std::uint64_t count);
+void append_reserve_word(std::string& text, std::string_view token, std::uint64_t count,
+                         std::int64_t end);
+void append_fence_word(std::string& text, std::string_view token, const FencingToken& fence);
+void append_hold_word(std::string& text, const HoldTime& hold);
+
+/// By the wall clock, from 1970.
+[[nodiscard]] std::chrono::milliseconds wall_clock_now();
 
 }  // namespace memcachedlock::detail

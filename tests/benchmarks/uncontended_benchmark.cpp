@@ -65,9 +65,8 @@ constexpr std::string_view key = "memcachedlock:benchmark";
 constexpr std::string_view epoch_key = "memcachedlock:^epoch";
 // As long as a record of ours.
 constexpr std::string_view value =
-    "mcl1 held 30000 0123456789abcde 0 - "
-    "0123456789abcdef0123456789abcdef.1000@localhost:10000:10000 "
-    "+1764057600123:0";
+    "mcl2 1764057634 +0123456789abcdef0123456789abcdef.1000:x:30000:1764057634:0:1764057600123:"
+    "-@localhost:10000:10000";
 
 void expect(bool well) {
   if (!well) {

@@ -17,6 +17,7 @@
 #include "memcachedlock/memcachedlock.hpp"
 #include "support/between_processes.hpp"
 #include "support/local_server.hpp"
+#include "support/queued.hpp"
 #include "support/recorder.hpp"
 
 namespace mcl = memcachedlock;
@@ -106,8 +107,7 @@ TEST_F(NoThreads, GivingUpNeedsNone) {
     const mcl::MemcachedClient hasty(server.address(), {.operation_timeout = 300ms});
     mcl::Lock lock(hasty, "key", {.interval = 3s, .fair = true});
     std::thread trouble([&] {
-      (void)eventually(
-          [&] { return server.get("memcachedlock:key").find('?') != std::string::npos; });
+      (void)eventually([&] { return queued(server) == 1; });
       threads_left = 0;
       server.pause();
     });

@@ -90,38 +90,46 @@ TEST_P(Hostile, EveryLengthOfAKeyLocks) {
 // What a hostile client may put in the place of a lock's record.
 TEST_P(Hostile, ARecordOfSomebodyElseHarmsOnlyItsKey) {
   const std::string token(32, 'f');
+  const std::string rest = ":x:1000:0:0:1:-@h:1:1";
   std::string members;
-  while (members.size() < 1'000'000) members += " " + token + ".1@h:1";
+  std::string many;
+  for (int i = 0; members.size() < 1'000'000; ++i) {
+    members += " ?" + token + ".1:x:1000:0:0:1:n:owner@h:1:1";
+    many += " ?" + token + "." + std::to_string(i) + ":x:1000:0:0:1:n:owner@h:1:1";
+  }
   const std::vector<std::string> not_ours{
       "",
       " ",
-      "mcl1",
-      "mcl1 held",
-      "mcl1 held 1000 s 0 -",
-      "mcl1 held 1000 s 0 - ",
-      "mcl1 held 1000 s 0 -  ",
-      "mcl2 held 1000 s 0 - " + token + ".1@h:1",
-      "mcl1 free 1000 s 0 - " + token + ".1@h:1",
-      "mcl1 held -1 s 0 - " + token + ".1@h:1",
-      "mcl1 held 1e3 s 0 - " + token + ".1@h:1",
-      "mcl1 held 18446744073709551615 s 0 - " + token + ".1@h:1",
-      "mcl1 held 99999999999999999999999 s 0 - " + token + ".1@h:1",
-      "mcl1 held 1000 s 99999999999999999999999 - " + token + ".1@h:1",
-      "mcl1 held 1000 s 7 - " + token + ".1@h:1",
-      "mcl1 held 1000 s 7:-1 - " + token + ".1@h:1",
-      "mcl1 held 1000 s 0 - -1/" + token + ".1@h:1",
-      "mcl1 held 1000 s 0 - 99999999999999999999/" + token + ".1@h:1",
-      std::string("mcl1\0held", 9),
+      "mcl1 held 1000 s 0 - " + token + ".1@h:1",  // another version's
+      "mcl2",
+      "mcl2 ",
+      "mcl2 x",
+      "mcl2 -1",
+      "mcl2 1  ?" + token + rest,
+      "mcl3 1 ?" + token + rest,
+      "mcl2 99999999999999999999999 ?" + token + rest,
+      "mcl2 1 " + token + rest,
+      "mcl2 1 $" + token + rest,
+      "mcl2 1 ?" + token + ":s:1000:0:0:1:-@h:1:1",
+      "mcl2 1 ?" + token + ":x:-1:0:0:1:-@h:1:1",
+      "mcl2 1 ?" + token + ":x:1e3:0:0:1:-@h:1:1",
+      "mcl2 1 ?" + token + ":x:18446744073709551615:0:0:1:-@h:1:1",
+      "mcl2 1 ?" + token + ":x:1000:-1:0:1:-@h:1:1",
+      "mcl2 1 ?" + token + ":x:1000:99999999999999999999:0:1:-@h:1:1",
+      "mcl2 1 ?" + token + ":x:1000:0:0:1:-",
+      "mcl2 1 ?" + token + rest + " #" + token + ":-1:7",
+      std::string("mcl2\0001", 6),
+      "mcl2 1" + many,
       std::string(1'500'000, 'x'),
       std::string(1'500'000, ' '),
   };
   const std::vector<std::string> held_by_nobody{
-      "mcl1 held 1000 s 0 - x",
-      "mcl1 held 1000 s 0 - " + token + ".1@h:1",
-      "mcl1 held 1000 s 18446744073709551615:18446744073709551615 - " + token +
-          ".1@h:1\r\nflush_all\r\n",
-      "mcl1 reserved 1000 s 0 n:owner" + members,
-      "mcl1 held 1000 s 0 -" + members,
+      "mcl2 0 ?" + token + rest,
+      "mcl2 0 ?x" + rest,
+      "mcl2 0 ?" + token + rest + " #" + token + ":18446744073709551615:18446744073709551615",
+      "mcl2 0 ?" + token + rest + "\r\nflush_all\r\n",
+      "mcl2 0" + members,
+      "mcl2 1099511627776 +" + token + ":x:1000:1099511627776:18446744073709551615:1:-@h:1:1",
   };
   const mcl::LockOptions named{.timeout = 1s, .owner = mcl::OwnerId::named("owner")};
   const auto shared = client();
@@ -183,8 +191,7 @@ TEST_P(Hostile, AForgedEpochHoldsNobodyUpForEver) {
 
 TEST_P(Hostile, OwnerTokensAreNotGuessed) {
   std::set<std::string> tokens;
-  const std::regex form(
-      "mcl1 held \\d+ [0-9a-f]{15} 0 - \\d+/([0-9a-f]{32})\\.\\d+@\\S+:\\d+:\\d+ \\+\\d+:0");
+  const std::regex form("mcl2 \\d+ \\+([0-9a-f]{32})\\.\\d+:x:30000:\\d+:0:\\d+:-@\\S+:\\d+:\\d+");
   for (int i = 0; i < 8; ++i) {
     EXPECT_TRUE(ended_well(in_child([&]() -> bool {
       mcl::Lock lock(client(), "key" + std::to_string(i));

@@ -15,6 +15,7 @@
 #include "support/fault_proxy.hpp"
 #include "support/local_server.hpp"
 #include "support/lock_once.hpp"
+#include "support/queued.hpp"
 #include "support/recorder.hpp"
 
 namespace mcl = memcachedlock;
@@ -33,10 +34,7 @@ class Queue : public testing::TestWithParam<mcl::Protocol> {
     return mcl::MemcachedClient(server.address(), options);
   }
   /// How many stand in the queue of the record.
-  [[nodiscard]] int queued() const {
-    const std::string record = server.get("memcachedlock:key");
-    return static_cast<int>(std::count(record.begin(), record.end(), '?'));
-  }
+  [[nodiscard]] int queued() const { return ::queued(server); }
   bool waits_for(int places) const {
     return eventually([&] { return queued() == places; });
   }

@@ -2,14 +2,15 @@
 #include <gtest/gtest.h>
 
 #include <regex>
-#include <set>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include "memcachedlock/memcachedlock.hpp"
 #include "support/fault_proxy.hpp"
 #include "support/local_server.hpp"
 #include "support/lock_once.hpp"
+#include "support/queued.hpp"
 
 namespace mcl = memcachedlock;
 using namespace std::chrono_literals;
@@ -25,11 +26,13 @@ class Wire : public testing::Test {
     action();
     std::string text = proxy.requests();
     const std::pair<const char*, const char*> changing[]{
-        {"[0-9a-f]{32}\\.[0-9]+@[^ \\r]+", "TOKEN@PLACE"},
-        {"[0-9]+/TOKEN", "END/TOKEN"},
-        {" [0-9a-f]{15} ", " STAMP "},
-        {"STAMP [0-9]+:[0-9]+ ", "STAMP FENCE "},
-        {"\\+[0-9]+:[0-9]+", "+SINCE:AGE"},
+        {"[0-9a-f]{32}\\.[0-9]+", "TOKEN"},
+        {":x:([0-9]+):[0-9]+:([0-9]+):[0-9]+:", ":x:$1:END:$2:SINCE:"},
+        {"@[^ \\r]+", "@PLACE"},
+        {"=TOKEN:[0-9]+", "=TOKEN:END"},
+        {"%TOKEN:([0-9]+):[0-9]+", "%TOKEN:$1:END"},
+        {"#TOKEN:[0-9]+:[0-9]+", "#TOKEN:FENCE"},
+        {"mcl2 [0-9]+", "mcl2 EXPIRY"},
         {" ~[0-9]+:[0-9]+", ""},
         {"(add|cas|append) ([^ ]+) ([0-9]+) [0-9]+ [0-9]+", "$1 $2 $3 TTL SIZE"},
         {"(SIZE) [0-9]+", "$1 CAS"},
@@ -47,12 +50,12 @@ TEST_F(Wire, AnAcquireAnExtensionAndARelease) {
   mcl::Lock lock(client, "key");
   EXPECT_EQ(sent_by([&] { lock.lock(); }),
             "add memcachedlock:key 0 TTL SIZE noreply\n"
-            "mcl1 held 30000 STAMP 0 - END/TOKEN@PLACE +SINCE:AGE\n"
+            "mcl2 EXPIRY +TOKEN:x:30000:END:0:SINCE:-@PLACE\n"
             "gets memcachedlock:key memcachedlock:^epoch\n");
   const auto extend = [&] { EXPECT_TRUE(lock.extend()); };
   EXPECT_EQ(sent_by(extend),
             "cas memcachedlock:key 0 TTL SIZE CAS noreply\n"
-            "mcl1 held 30000 STAMP FENCE - END/TOKEN@PLACE +SINCE:AGE\n"
+            "mcl2 EXPIRY +TOKEN:x:30000:END:1:SINCE:-@PLACE #TOKEN:FENCE\n"
             "gets memcachedlock:key\n");
   EXPECT_EQ(sent_by([&] { lock.unlock(); }),
             "cas memcachedlock:key 0 TTL SIZE CAS\n"
@@ -70,7 +73,7 @@ TEST_F(Wire, AnAcquireInVainAndItsLooks) {
   const std::regex looks("(gets memcachedlock:key\n)+");
   EXPECT_EQ(std::regex_replace(sent_by(wait), looks, ""),
             "add memcachedlock:key 0 TTL SIZE noreply\n"
-            "mcl1 held 30000 STAMP 0 - END/TOKEN@PLACE +SINCE:AGE\n"
+            "mcl2 EXPIRY +TOKEN:x:30000:END:0:SINCE:-@PLACE\n"
             "gets memcachedlock:key memcachedlock:^epoch\n");
 }
 
@@ -81,10 +84,10 @@ TEST_F(Wire, ANamedOwner) {
   // The token of a named owner is written, as others will join it.
   EXPECT_EQ(sent_by([&] { lock.lock(); }),
             "add memcachedlock:key 0 TTL SIZE noreply\n"
-            "mcl1 held 30000 STAMP 0 n:owner END/TOKEN@PLACE +SINCE:AGE\n"
+            "mcl2 EXPIRY +TOKEN:x:30000:END:0:SINCE:n:owner@PLACE\n"
             "gets memcachedlock:key memcachedlock:^epoch\n"
-            "cas memcachedlock:key 0 TTL SIZE CAS noreply\n"
-            "mcl1 held 30000 STAMP FENCE n:owner END/TOKEN@PLACE +SINCE:AGE\n"
+            "append memcachedlock:key 0 TTL SIZE noreply\n"
+            " #TOKEN:FENCE\n"
             "gets memcachedlock:key memcachedlock:^epoch\n");
   // Entering again costs nothing.
   mcl::RLock inner(client, "key", {.owner = owner});
@@ -103,38 +106,56 @@ TEST_F(Wire, AReservation) {
   };
   EXPECT_EQ(sent_by(run),
             "add memcachedlock:key 0 TTL SIZE noreply\n"
-            "mcl1 held 30000 STAMP 0 - END/TOKEN@PLACE +SINCE:AGE\n"
+            "mcl2 EXPIRY +TOKEN:x:30000:END:0:SINCE:-@PLACE\n"
             "gets memcachedlock:key memcachedlock:^epoch\n"
             "cas memcachedlock:key 0 TTL SIZE CAS noreply\n"
-            "mcl1 reserved 1000 STAMP FENCE - END/TOKEN@PLACE +SINCE:AGE\n"
+            "mcl2 EXPIRY +TOKEN:x:30000:END:0:SINCE:-@PLACE %TOKEN:0:END #TOKEN:FENCE\n"
             "gets memcachedlock:key\n");
   EXPECT_EQ(sent_by([&] { lock.run([](const mcl::Lease&, bool) {}); }),
             "cas memcachedlock:key 0 TTL SIZE CAS noreply\n"
-            "mcl1 held 30000 STAMP FENCE - END/TOKEN@PLACE +SINCE:AGE\n"
+            "mcl2 EXPIRY +TOKEN:x:30000:END:2:SINCE:-@PLACE #TOKEN:FENCE\n"
             "gets memcachedlock:key\n"
             "cas memcachedlock:key 0 TTL SIZE CAS\n"
             "\n");
 }
 
-// Fault: an acquire that the restart guard held back adds again with the stamp of its first record.
-// A waiter that saw that one counts its lease from then. Promise: each writing has its own stamp.
-TEST(Stamps, AreNewForEachWriting) {
-  const LocalServer server;
-  FaultProxy proxy(server.port());
-  const mcl::MemcachedClient client(proxy.address(), {.restart_window = 300ms});
-  const mcl::LockOptions options{.timeout = 300ms};
-  lock_once(mcl::Lock(client, "key", options));
-  (void)server.ask("flush_all");
-  proxy.arm({});
-  lock_once(mcl::Lock(client, "key", options));
-  const std::string text = proxy.requests();
-  const std::regex stamp("mcl1 held 300 ([0-9a-f]{15}) ");
-  std::multiset<std::string> stamps;
-  for (std::sregex_iterator found(text.begin(), text.end(), stamp), none; found != none; ++found) {
-    stamps.insert((*found)[1]);
-  }
-  EXPECT_GE(stamps.size(), 2U) << text;
-  EXPECT_EQ(stamps.size(), std::set<std::string>(stamps.begin(), stamps.end()).size()) << text;
+// A waiter, its turn, a renewal while others wait, and a release to the next.
+TEST_F(Wire, AQueue) {
+  const mcl::MemcachedClient other(server.address());
+  const mcl::LockOptions fair{.fair = true};
+  mcl::Lock holder(other, "key", fair);
+  mcl::Lock lock(client, "key", fair);
+  { lock_once(mcl::Lock(client, "warm")); }
+  holder.lock();
+  const std::regex looks("(gets memcachedlock:key\n)+");
+  const auto wait = [&] {
+    std::jthread waiter([&] { lock.lock(); });
+    EXPECT_TRUE(eventually([&] { return queued(server) == 1; }));
+    holder.unlock();
+  };
+  EXPECT_EQ(std::regex_replace(sent_by(wait), looks, "gets memcachedlock:key\n"),
+            "add memcachedlock:key 0 TTL SIZE noreply\n"
+            "mcl2 EXPIRY +TOKEN:x:30000:END:0:SINCE:-@PLACE\n"
+            "gets memcachedlock:key memcachedlock:^epoch\n"
+            "append memcachedlock:key 0 TTL SIZE noreply\n"
+            " ?TOKEN:x:30000:END:0:SINCE:-@PLACE\n"
+            "gets memcachedlock:key memcachedlock:^epoch\n"
+            "gets memcachedlock:key\n"
+            "append memcachedlock:key 0 TTL SIZE noreply\n"
+            " =TOKEN:END\n"
+            "gets memcachedlock:key memcachedlock:^epoch\n");
+  std::jthread next([&] { lock_once(mcl::Lock(other, "key", fair)); });
+  EXPECT_TRUE(eventually([&] { return queued(server) == 1; }));
+  EXPECT_TRUE(lock.extend());  // which learns of the waiter
+  const auto extend = [&] { EXPECT_TRUE(lock.extend()); };
+  EXPECT_EQ(sent_by(extend),
+            "append memcachedlock:key 0 TTL SIZE noreply\n"
+            " =TOKEN:END\n"
+            "gets memcachedlock:key\n");
+  EXPECT_EQ(sent_by([&] { lock.unlock(); }),
+            "append memcachedlock:key 0 TTL SIZE noreply\n"
+            " -TOKEN\n"
+            "gets memcachedlock:key memcachedlock:^epoch\n");
 }
 
 }  // namespace

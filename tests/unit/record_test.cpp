@@ -1,9 +1,13 @@
-// The values of lock and epoch items: what is written is read again, and nothing else is.
+// The values of lock and epoch items: what is written is read again, nothing else is, and all words
+// amount to the same holders wherever a log is written anew.
 #include "wire/record.hpp"
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <random>
 #include <string>
+#include <vector>
 
 #include "wire/epoch_item.hpp"
 
@@ -12,140 +16,317 @@ namespace {
 
 using namespace std::chrono_literals;
 
-Record full() {
-  Record record;
-  record.reserved = true;
-  record.lease = 1500ms;
-  record.stamp = "stamp";
-  record.fence = {7, 9};
-  record.owner = "n:owner";
-  record.holders = {{"token.1@host:2:3", 1795723986}, {"token.2@host/4:5:6", 0}};
-  record.since = 1000ms;
-  record.written = 1250ms;
-  record.hold = {30us, 4us};
-  record.waiters = {{"token.3@h:7:8"}, {"token.4@h:7:9"}};
-  return record;
+const std::string start = "mcl2 1795723986";
+
+Entry entry(std::string token, std::string place = "-@host:2:3") {
+  Entry made;
+  made.token = std::move(token);
+  made.lease = 1500ms;
+  made.end = 1795723980;
+  made.since = 1000ms;
+  made.place = std::move(place);
+  return made;
 }
 
+std::string came(const std::string& token, const std::string& place = "-@host:2:3") {
+  std::string word;
+  append_entry_word(word, entry(token, place));
+  return word;
+}
+
+Record read(const std::string& text) {
+  const auto record = Record::parse(text);
+  EXPECT_TRUE(record) << text;
+  return record.value_or(Record());
+}
+
+/// Its tokens, the holders' before a bar.
+std::string order(const Record& record) {
+  std::string text;
+  for (std::size_t at = 0; at < record.entries.size(); ++at) {
+    if (at == record.holders()) text += '|';
+    text += record.entries[at].token;
+    if (!record.entries[at].confirmed) text += '*';
+    if (record.entries[at].reserved) text += '%';
+  }
+  return text;
+}
+
+std::string order(const std::string& text) { return order(read(text)); }
+
 TEST(Record, IsReadAsItWasWritten) {
-  EXPECT_EQ(full().encode(),
-            "mcl1 reserved 1500 stamp 7:9 n:owner 1795723986/token.1@host:2:3 token.2@host/4:5:6"
-            " +1000:250 ~30:4 ?token.3@h:7:8 ?token.4@h:7:9");
-  const auto found = Record::parse(full().encode());
-  ASSERT_TRUE(found);
-  EXPECT_EQ(found->encode(), full().encode());
-  EXPECT_EQ(found->fence, full().fence);
-  EXPECT_EQ(found->holders, full().holders);
-  EXPECT_EQ(found->waiters, full().waiters);
-  EXPECT_EQ(found->hold, full().hold);
-  EXPECT_EQ(found->written, 1250ms);
-  Record least;
-  least.lease = 1ms;
-  least.stamp = "s";
-  least.holders = {{"t@p"}};
-  EXPECT_EQ(least.encode(), "mcl1 held 1 s 0 - t@p");
-  EXPECT_EQ(Record::parse(least.encode())->encode(), least.encode());
+  Record record;
+  record.expiry = 1795723986;
+  record.entries = {entry("t.1"), entry("t.2", "n:owner@host:4:5")};
+  record.entries[0].confirmed = true;
+  record.entries[1].count = 2;
+  record.entries[1].fence = {7, 9};
+  record.hold = {30us, 4us};
+  EXPECT_EQ(record.encode(),
+            "mcl2 1795723986 +t.1:x:1500:1795723980:0:1000:-@host:2:3"
+            " *t.2:x:1500:1795723980:2:1000:n:owner@host:4:5 #t.2:7:9 ~30:4");
+  const Record found = read(record.encode());
+  EXPECT_EQ(found.entries, record.entries);
+  EXPECT_EQ(found.expiry, record.expiry);
+  EXPECT_EQ(found.hold, record.hold);
+  EXPECT_EQ(found.words, 4U);
+  EXPECT_EQ(found.dead_words(), 2U);
+  EXPECT_EQ(found.entries[1].owner(), "n:owner");
+  EXPECT_EQ(found.entries[1].label(), "host:4:5");
+  EXPECT_EQ(Record().encode(), "mcl2 0");
+  EXPECT_EQ(read("mcl2 0").entries.size(), 0U);
 }
 
 TEST(Record, RefusesWhatItNeverWrites) {
   for (const char* const text : {"",
-                                 "mcl1",
-                                 "mcl2 held 1 s 0 - t@p",
-                                 "mcl1 free 1 s 0 - t@p",
-                                 "mcl1 held x s 0 - t@p",
-                                 "mcl1 held 2592000001 s 0 - t@p",
-                                 "mcl1 held 1  0 - t@p",
-                                 "mcl1 held 1 s x - t@p",
-                                 "mcl1 held 1 s 0: - t@p",
-                                 "mcl1 held 1 s 0:1 - t@p",
-                                 "mcl1 held 1 s 1 - t@p",
-                                 "mcl1 held 1 s 1:-1 - t@p",
-                                 "mcl1 held 1 s 1:99999999999999999999 - t@p",
-                                 "mcl1 held 1 s 0  t@p",
-                                 "mcl1 held 1 s 0 -",
-                                 "mcl1 held 1 s 0 - ",
-                                 "mcl1 held 1 s 0 - ?t@p",
-                                 "mcl1 held 1 s 0 - t@p ?",
-                                 "mcl1 held 1 s 0 - t@p +1",
-                                 "mcl1 held 1 s 0 - t@p +0:1",
-                                 "mcl1 held 1 s 0 - t@p +1:1 +1:1",
-                                 "mcl1 held 1 s 0 - t@p ~1",
-                                 "mcl1 held 1 s 0 - t@p ~1:1 ~1:1",
-                                 "mcl1 held 1 s 0 - t@p ~3600000001:1",
-                                 "mcl1 held 1 s 0 - /t@p",
-                                 "mcl1 held 1 s 0 - 0/t@p",
-                                 "mcl1 held 1 s 0 - x/t@p",
-                                 "mcl1 held 1 s 0 - -1/t@p",
-                                 "mcl1 held 1 s 0 - 1/",
-                                 "mcl1 held 1 s 0 - 1099511627777/t@p"}) {
+                                 "mcl2",
+                                 "mcl2 ",
+                                 "mcl2 x",
+                                 "mcl2 -1",
+                                 "mcl2 1099511627777",
+                                 "mcl1 held 1 s 0 - t@p",
+                                 "mcl3 1 +t:x:1:1:0:1:-@p",
+                                 "mcl2 1  +t:x:1:1:0:1:-@p",
+                                 "mcl2 1 t:x:1:1:0:1:-@p",
+                                 "mcl2 1 &t:x:1:1:0:1:-@p",
+                                 "mcl2 1 +:x:1:1:0:1:-@p",
+                                 "mcl2 1 +t:s:1:1:0:1:-@p",
+                                 "mcl2 1 +t:4:1:1:0:1:-@p",
+                                 "mcl2 1 +t:x:2592000001:1:0:1:-@p",
+                                 "mcl2 1 +t:x:-1:1:0:1:-@p",
+                                 "mcl2 1 +t:x:1:1099511627777:0:1:-@p",
+                                 "mcl2 1 +t:x:1:1:-0:1:-@p",
+                                 "mcl2 1 +t:x:1:1:0:1125899906842625:-@p",
+                                 "mcl2 1 +t:x:1:1:0:1:-",
+                                 "mcl2 1 +t:x:1:1:0:1:@p",
+                                 "mcl2 1 +t:x:1:1:0:1",
+                                 "mcl2 1 ?",
+                                 "mcl2 1 -",
+                                 "mcl2 1 -t:1",
+                                 "mcl2 1 =t",
+                                 "mcl2 1 =t:",
+                                 "mcl2 1 =t:1:1",
+                                 "mcl2 1 =t:1099511627777",
+                                 "mcl2 1 !t",
+                                 "mcl2 1 !t:x",
+                                 "mcl2 1 !t:1:1",
+                                 "mcl2 1 !t:18446744073709551616",
+                                 "mcl2 1 %t:1",
+                                 "mcl2 1 %t:1:1:1",
+                                 "mcl2 1 %t:1:1099511627777",
+                                 "mcl2 1 #t:0:1",
+                                 "mcl2 1 #t:1",
+                                 "mcl2 1 #t:1:1:1",
+                                 "mcl2 1 ~1",
+                                 "mcl2 1 ~0:1",
+                                 "mcl2 1 ~3600000001:1",
+                                 "mcl2 1 ~1:3600000001",
+                                 "mcl2 1 ~1:1:1"}) {
     EXPECT_FALSE(Record::parse(text)) << text;
   }
-  EXPECT_TRUE(Record::parse("mcl1 held 2592000000 s 18446744073709551615:0 - 1099511627776/t@p"));
+  EXPECT_TRUE(
+      Record::parse("mcl2 1099511627776 +t:x:2592000000:1099511627776:18446744073709551615:"
+                    "1125899906842624:-@p ~3600000000:3600000000"));
 }
 
-TEST(Record, KnowsItsMembers) {
-  Record record = full();
-  EXPECT_TRUE(record.holds("token.1"));
-  EXPECT_FALSE(record.holds("token.3"));
-  EXPECT_FALSE(record.holds("token"));
-  EXPECT_EQ(record.queue_position("token.4"), 1U);
-  EXPECT_FALSE(record.queue_position("token.1"));
-  EXPECT_TRUE(record.includes("token.1") && record.includes("token.3"));
-  record.set_end("token.2", 5);
-  EXPECT_EQ(record.holders[0].end, 1795723986);
-  EXPECT_EQ(record.holders[1].end, 5);
-  record.remove_holder("token.1");
-  record.remove_waiter("token.3");
-  EXPECT_EQ(record.holders.size(), 1U);
-  EXPECT_EQ(record.waiters.size(), 1U);
-  EXPECT_FALSE(record.includes("token.1") || record.includes("token.3"));
-  record.add_holder("new.1", "h:1:2");
-  EXPECT_EQ(record.holders.back(), (Member{"new.1@h:1:2", 0}));
-  EXPECT_EQ(Record::waiter_word("new.1", "h:1:2"), " ?new.1@h:1:2");
+TEST(Record, KnowsOtherVersions) {
+  EXPECT_TRUE(Record::is_of_another_version("mcl1 held 1 s 0 - t@p"));
+  EXPECT_TRUE(Record::is_of_another_version("mcl33"));
+  EXPECT_FALSE(Record::is_of_another_version("mcl2 x"));
+  EXPECT_FALSE(Record::is_of_another_version("mcl"));
+  EXPECT_FALSE(Record::is_of_another_version("mclx"));
+  EXPECT_FALSE(Record::is_of_another_version(""));
 }
 
-TEST(Record, LeasesEndByTheServersClock) {
-  Record record = full();
-  record.set_end("token.1", 100);
-  EXPECT_FALSE(record.has_dead(99));
-  EXPECT_TRUE(record.has_dead(100));
-  record.remove_dead(99);
-  EXPECT_EQ(record.holders.size(), 2U);
-  record.remove_dead(100);  // who has no end stays
-  ASSERT_EQ(record.holders.size(), 1U);
-  EXPECT_EQ(record.holders[0].token(), "token.2");
-  EXPECT_FALSE(record.has_dead(1'000'000));
+TEST(Record, IsHeldByWhoCameFirst) {
+  EXPECT_EQ(order(start + came("a")), "a");
+  EXPECT_EQ(order(start + came("a") + came("b") + came("c")), "a|b*c*");
+  EXPECT_EQ(order(start + came("a") + came("b") + " -a"), "b*");
+  EXPECT_EQ(order(start + came("a") + came("b") + " -a =b:5"), "b");
+  EXPECT_EQ(order(start + came("a") + came("b") + " -b"), "a");
+  EXPECT_EQ(order(start + came("a") + " -a" + came("b")), "b");
+  EXPECT_EQ(order(start + came("a") + came("a")), "a");  // a request was sent twice
+  EXPECT_EQ(order(start + " -a =a:1 !a:0 %a:0:1 #a:1:1"), "");
 }
 
-TEST(Record, GrantsToTheFirstInTheQueue) {
-  Record record = full();
-  record.waiters.push_back(record.waiters.front());  // a request was sent twice
-  record.grant_to_first(2s);
-  EXPECT_FALSE(record.reserved);
-  EXPECT_EQ(record.lease, 2s);
-  EXPECT_EQ(record.owner, "-");
-  EXPECT_FALSE(record.fence);
-  ASSERT_EQ(record.holders.size(), 1U);
-  EXPECT_EQ(record.holders[0].token(), "token.3");
-  ASSERT_EQ(record.waiters.size(), 1U);
-  EXPECT_EQ(record.waiters[0].token(), "token.4");
-  EXPECT_EQ(record.since.count(), 0);
-  EXPECT_EQ(record.written.count(), 0);
+TEST(Record, RenewalsOnlyLengthenALease) {
+  const std::string held = start + came("a");
+  EXPECT_EQ(read(held + " =a:1795723999").find("a")->end, 1795723999);
+  EXPECT_EQ(read(held + " =a:1795723999 =a:1795723990").find("a")->end, 1795723999);
+  EXPECT_EQ(read(held + " =a:1795723999 =a:1795723990").find("a")->count, 2U);
+  EXPECT_EQ(read(held + " =a:0").find("a")->end, 0);
+  // What a waiter says of its wait is no lease: a confirmation begins one, whatever it is.
+  const std::string waits = held + came("b") + " =b:1795723999";
+  EXPECT_FALSE(read(waits).find("b")->confirmed);
+  EXPECT_EQ(read(waits + " -a =b:7").find("b")->end, 7);
 }
 
-TEST(Record, IsDatedByTheFirstAndTheLatestLease) {
-  Record record = full();
-  record.since = 0ms;
-  record.stamp_times();
-  EXPECT_GT(record.since, 0ms);
-  EXPECT_EQ(record.since, record.written);
-  record.since = 24h * 365 * 1000;  // that clock was set back
-  record.stamp_times();
-  EXPECT_EQ(record.written, record.since);
-  record.since = 1000ms;
-  record.stamp_times();
-  EXPECT_EQ(record.since, 1000ms);
-  EXPECT_GT(record.written, 1000ms);
+TEST(Record, TakesOutOnlyTheCountThatWasSeen) {
+  const std::string held = start + came("a") + came("b");
+  EXPECT_EQ(order(held + " !a:0"), "b*");
+  EXPECT_EQ(order(held + " =a:1795723999 !a:0"), "a|b*");
+  EXPECT_EQ(order(held + " =a:1795723999 !a:1"), "b*");
+  EXPECT_EQ(order(held + " !b:1 !b:0"), "a");
+}
+
+TEST(Record, ReservationsAreTheHolders) {
+  const std::string held = start + came("a") + came("b");
+  EXPECT_EQ(order(held + " %a:0:9"), "a%|b*");
+  EXPECT_EQ(read(held + " %a:0:9").find("a")->end, 9);
+  EXPECT_EQ(read(held + " %a:0:9").find("a")->count, 1U);
+  EXPECT_EQ(order(held + " %a:1:9"), "a|b*");  // of another count
+  EXPECT_EQ(order(held + " %b:0:9"), "a|b*");  // who waits has nothing to keep
+  EXPECT_EQ(order(held + " %a:0:9 =a:8"), "a|b*");
+  EXPECT_EQ(read(held + " %a:0:9 =a:8").find("a")->end, 8);
+  EXPECT_EQ(order(held + " %a:0:9 =a:8 %a:0:9"), "a|b*");  // a late repetition
+  EXPECT_EQ(order(held + " %a:0:9 !a:1"), "b*");
+}
+
+TEST(Record, MembersOfAnOwnerStandTogether) {
+  const std::string one = "n:o@h:1:1";
+  const std::string held = start + came("a", one) + came("b") + came("c", one);
+  EXPECT_EQ(order(held), "ac|b*");
+  EXPECT_EQ(order(held + " -a"), "c|b*");
+  EXPECT_EQ(order(held + " -a -c"), "b*");
+  EXPECT_EQ(order(start + came("x") + came("a", one) + came("b") + came("c", one)), "x|a*c*b*");
+  EXPECT_EQ(order(start + came("x") + came("a", one) + came("b") + came("c", one) + " -x =c:1"),
+            "a*c|b*");
+  // A plain owner is nobody's fellow.
+  EXPECT_EQ(order(start + came("a") + came("b")), "a|b*");
+}
+
+TEST(Record, MembersShareTheFirstToken) {
+  const std::string one = "n:o@h:1:1";
+  const std::string held = start + came("a", one) + came("b", one);
+  EXPECT_FALSE(read(held).find("a")->fence);
+  EXPECT_EQ(read(held + " #b:7:9").find("a")->fence, (FencingToken{7, 9}));
+  EXPECT_EQ(read(held + " #b:7:9 #a:7:10").find("a")->fence, (FencingToken{7, 9}));
+  EXPECT_EQ(read(held + " #b:7:9 -a -b" + came("c", one)).find("c")->fence, FencingToken{});
+  EXPECT_EQ(read(held + " #b:7:9" + came("c", one) + " -a -b").find("c")->fence,
+            (FencingToken{7, 9}));
+}
+
+TEST(Record, TellsWhetherOneHasLeft) {
+  const std::string held = start + came("a") + came("b");
+  EXPECT_EQ(Record::left(held + " -a", "a"), true);
+  EXPECT_EQ(Record::left(held + " !a:0 -a", "a"), false);
+  EXPECT_EQ(Record::left(held, "a"), std::nullopt);
+  EXPECT_EQ(Record::left(held + " -a" + came("a") + " -a", "a"), true);
+  EXPECT_EQ(Record::left(held + " -ab", "a"), std::nullopt);
+}
+
+TEST(Record, KnowsItsEntries) {
+  Record record = read(start + came("a") + came("b") + came("c"));
+  EXPECT_TRUE(record.holds("a"));
+  EXPECT_FALSE(record.holds("b") || record.holds("x"));
+  EXPECT_EQ(record.queue_position("c"), 1U);
+  EXPECT_FALSE(record.queue_position("a") || record.queue_position("x"));
+  EXPECT_EQ(record.waiters(), 2U);
+  EXPECT_TRUE(record.includes("b"));
+  record.remove("b");
+  EXPECT_FALSE(record.includes("b"));
+  EXPECT_TRUE(record.find("a")->has_ended(1795723980));
+  EXPECT_FALSE(record.find("a")->has_ended(1795723979));
+  record.find("a")->end = 0;
+  EXPECT_FALSE(record.find("a")->has_ended(1795723980));
+}
+
+/// Words about few tokens, in any order, as they may come.
+std::vector<std::string> random_words(std::minstd_rand& random, std::size_t count) {
+  const auto pick = [&](unsigned most) { return random() % most; };
+  const std::string places[] = {"-@h:1:1", "n:o@h:1:1", "n:p@h:2:2"};
+  std::vector<std::string> words;
+  for (std::size_t at = 0; at < count; ++at) {
+    const auto who = pick(5);
+    const std::string token = "t." + std::to_string(who);
+    std::string word;
+    switch (pick(8)) {
+      case 0:
+      case 1:
+      case 2:  // a token is of one owner
+        word = came(token, places[who % 3]);
+        break;
+      case 3:
+        append_lease_word(word, token, static_cast<std::int64_t>(pick(9)));
+        break;
+      case 4:
+        append_leave_word(word, token);
+        break;
+      case 5:
+        append_removal_word(word, token, pick(4));
+        break;
+      case 6:
+        append_reserve_word(word, token, pick(4), static_cast<std::int64_t>(pick(9)));
+        break;
+      default:
+        append_fence_word(word, token, {1, 1 + pick(9)});
+    }
+    words.push_back(word);
+  }
+  return words;
+}
+
+std::string joined(const std::vector<std::string>& words, std::size_t from, std::size_t to) {
+  std::string text;
+  for (std::size_t at = from; at < to; ++at) text += words[at];
+  return text;
+}
+
+// Whoever writes a log anew, at whatever moment, changes nothing, now or later.
+TEST(Record, MeansTheSameWhereverItIsWrittenAnew) {
+  std::minstd_rand random(1);
+  for (int round = 0; round < 3'000; ++round) {
+    const auto words = random_words(random, 24);
+    const auto cut = random() % words.size();
+    const auto again = cut + random() % (words.size() - cut);
+    const Record whole = read(start + joined(words, 0, words.size()));
+    std::string text = read(start + joined(words, 0, cut)).encode() + joined(words, cut, again);
+    text = read(text).encode() + joined(words, again, words.size());
+    ASSERT_EQ(read(text).entries, whole.entries)
+        << joined(words, 0, cut) << "\n/" << joined(words, cut, again) << "\n/"
+        << joined(words, again, words.size());
+  }
+}
+
+// Who holds the lock goes on holding it, whatever others write.
+TEST(Record, NoWordOfAnotherEndsAHolding) {
+  std::minstd_rand random(2);
+  for (int round = 0; round < 3'000; ++round) {
+    const auto words = random_words(random, 24);
+    std::string text = start;
+    Record before = read(text);
+    for (const std::string& word : words) {
+      text += word;
+      const Record after = read(text);
+      for (std::size_t at = 0; at < before.holders(); ++at) {
+        const std::string& token = before.entries[at].token;
+        if (after.holds(token)) continue;
+        const bool own = word == " -" + token || word.starts_with(" !" + token + ":");
+        ASSERT_TRUE(own) << text;
+      }
+      before = after;
+    }
+  }
+}
+
+// Nobody gets in beside or before a holder of another owner, and all keep their places.
+TEST(Record, HoldersAreOneOrOfOneOwner) {
+  std::minstd_rand random(3);
+  for (int round = 0; round < 3'000; ++round) {
+    const auto words = random_words(random, 24);
+    std::string text = start;
+    for (const std::string& word : words) {
+      text += word;
+      const Record record = read(text);
+      for (std::size_t at = 1; at < record.holders(); ++at) {
+        ASSERT_EQ(record.entries[at].owner(), record.entries[0].owner()) << text;
+        ASSERT_NE(record.entries[at].owner(), "-") << text;
+      }
+      for (std::size_t at = record.holders(); at < record.entries.size(); ++at) {
+        ASSERT_FALSE(record.entries[at].confirmed || record.entries[at].reserved) << text;
+      }
+    }
+  }
 }
 
 TEST(EpochItem, IsReadAsItWasWritten) {
