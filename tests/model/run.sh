@@ -13,8 +13,8 @@ check() {
   [[ " $* " == *" -DLIVE "* ]] && live=(-a -f)
   spin -a "$@" "$here/$model" >spin.log 2>&1 || return 2
   cc -O2 -DMEMLIM=12000 -DVECTORSZ=2048 -DCOLLAPSE \
-    "$([ ${#live[@]} -gt 0 ] && echo -DNFAIR=3 || echo -DSAFETY)" -w -o pan pan.c
-  ./pan -m2000000 "${live[@]}" >pan.log 2>&1 || true
+    "$([ ${#live[@]} -gt 0 ] && echo -DNFAIR=4 || echo -DSAFETY)" -w -o pan pan.c
+  ./pan -m3000000 "${live[@]}" >pan.log 2>&1 || true
   if grep -qE 'max search depth too small|out of memory|aborted \(memory' pan.log; then return 2; fi
   grep -oE 'errors: [0-9]+' pan.log | grep -oE '[0-9]+'
 }
@@ -73,12 +73,27 @@ done
 expect wrong "RELATIVE_TTL" -DSTOPS -DRELATIVE_TTL -DFAULTS=1
 expect wrong "NO_CLEANUP" -DLIVE -DNO_CLEANUP
 
-model=queue.pml
-expect right "queue: 2 clients, 1 fault"
-if [ "${1:-}" = --full ]; then
-  expect right "queue: 2 clients, 2 attempts, no fault" -DATTEMPTS=2 -DFAULTS=0
-fi
-for variant in UNCONFIRMED BLIND_CONFIRM EVICT_EARLY SAME_STAMP; do
-  expect wrong "queue: $variant" -DATTEMPTS=2 -D$variant
-done
+model=log.pml
+small="-DRENEWALS=0 -DREWRITES=0"
+twice="-DATTEMPTS=2 -DFAULTS=0"
+expect right "log: 2 clients, 1 fault" -DFAULTS=1
+# shellcheck disable=SC2086  # several flags each
+{
+  expect right "log: 2 clients, 2 attempts" $twice -DREWRITES=0
+  expect right "log: a restart" -DRESTARTS
+  expect right "log: waiters have an END too" -DGHOSTS_GO
+  expect right "log: everybody gets in" -DLIVE -DFAULTS=1 $small -DLEASE=3 -DGRACE=2
+  if [ "${1:-}" = --full ]; then
+    expect right "log: 2 clients, 2 faults" -DFAULTS=2
+    expect right "log: a reader and a writer" -DM0=S
+  fi
+  expect wrong "log: END_BACK" -DEND_BACK -DRENEWALS=2
+  for variant in ENTRY_TOKEN BEYOND_EXPIRY; do expect wrong "log: $variant" -D$variant -DFAULTS=0; done
+  for variant in FROM_MESSAGE MINUS_FOR_BANG FORGET_COUNT GIVEN_UP ALL_PLUS ALL_ASK BELIEVE_END; do
+    expect wrong "log: $variant" -D$variant $twice
+  done
+  expect wrong "log: ANY_TOKEN" -DANY_TOKEN $twice $small
+  expect wrong "log: OTHER_LINE" -DOTHER_LINE -DRESTARTS
+  expect wrong "log: NO_LOOK" -DNO_LOOK -DLIVE -DFAULTS=0 -DLEASE=4 -DGRACE=3
+}
 finish
