@@ -233,6 +233,7 @@ bool Candidate::is_starving() const {
 }
 
 Candidate::Attempt Candidate::ask(bool may_queue, bool lined_up) {
+  if (generation_ != process_generation()) become_another();
   const LockOptions& options = spec_->options;
   Server& server = spec_->server;
   may_queue_ = may_queue && (options.fair || is_starving());

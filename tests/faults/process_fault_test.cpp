@@ -299,19 +299,29 @@ TEST_F(ProcessFaults, RenewalMeetsEverythingAtAnyMoment) {
 
 // Fault: an observer forks while its thread stands in line behind another. Promise: the child waits
 // on, by itself.
-TEST(ForkedWaiters, GoOnWaiting) {
+class ForkedWaiters : public testing::TestWithParam<bool> {};
+
+TEST_P(ForkedWaiters, GoOnWaiting) {
   const LocalServer server;
   struct Forking : mcl::Observer {
     void on_event(const mcl::Event& event) override {
       if (event.kind != mcl::EventKind::contended || ++contended != 2) return;
       child = fork();
-      if (child == 0) is_child = true;
+      if (child != 0) return;
+      is_child = true;
+      // The child asks when the lock is free: what it writes must not be in its parent's name.
+      if (waits_until_free)
+        (void)eventually([&] { return server.get("memcachedlock:key").empty(); });
     }
+    explicit Forking(const LocalServer& its_server, bool waits)
+        : server(its_server), waits_until_free(waits) {}
+    const LocalServer& server;
+    const bool waits_until_free;
     std::atomic<int> contended{0};
     std::atomic<pid_t> child{-1};
     std::atomic<bool> is_child{false};
   };
-  const auto forking = std::make_shared<Forking>();
+  const auto forking = std::make_shared<Forking>(server, GetParam());
   const mcl::MemcachedClient client(server.address(), {.observer = forking});
   mcl::Lock holder(client, "key");
   holder.lock();
@@ -329,5 +339,8 @@ TEST(ForkedWaiters, GoOnWaiting) {
   second.join();
   EXPECT_TRUE(ended_well(forking->child));
 }
+INSTANTIATE_TEST_SUITE_P(, ForkedWaiters, testing::Values(false, true), [](const auto& setting) {
+  return setting.param ? "WhenItIsFree" : "AtOnce";
+});
 
 }  // namespace
