@@ -215,12 +215,13 @@ Handoff Holding::write_handoff(LocalQueue::Claim& next) {
   handoff.count = record_.find(token_)->count + 1;
   const HoldTime hold = spec_->history.hold();
   const std::string seat = next.token();
+  const bool has_seat = record_.includes(seat);
   handoff.snapshot = spec_->server.append_and_read(
       spec_->key, lease,
       [&](std::string& text, std::int64_t end) {
         handoff.end = end;
         append_lease_word(text, token_, end);
-        if (record_.includes(seat)) append_leave_word(text, seat);
+        if (has_seat) append_leave_word(text, seat);
         if (hold.usual.count() != 0) append_hold_word(text, hold);
       },
       stored);

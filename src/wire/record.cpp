@@ -97,7 +97,6 @@ bool are_of_one(const Entry& one, const Entry& other) {
 
 /// Behind those of its named owner that stand there, else at the end.
 std::size_t place_for(const std::vector<Entry>& entries, const Entry& entry) {
-  if (entry.owner() == "-") return entries.size();
   std::size_t at = 0;
   while (at < entries.size() && !are_of_one(entries[at], entry)) ++at;
   while (at < entries.size() && are_of_one(entries[at], entry)) ++at;

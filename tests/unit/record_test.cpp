@@ -180,6 +180,7 @@ TEST(Record, ReservationsAreTheHolders) {
   EXPECT_EQ(read(held + " %a:0:9 =a:8").find("a")->end, 8);
   EXPECT_EQ(order(held + " %a:0:9 =a:8 %a:0:9"), "a|b*");  // a late repetition
   EXPECT_EQ(order(held + " %a:0:9 !a:1"), "b*");
+  EXPECT_EQ(order(held + " -a %b:0:9"), "b%");  // which confirms it
 }
 
 TEST(Record, MembersOfAnOwnerStandTogether) {
