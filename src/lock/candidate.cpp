@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 #include <system_error>
 #include <unordered_map>
 #include <utility>
@@ -95,6 +96,7 @@ std::optional<std::string> Candidate::give_seat() {
 void Candidate::take_seat(std::string token) {
   token_ = std::move(token);
   queued_ = true;
+  written_ = {.end = std::numeric_limits<std::int64_t>::max()};  // another has counted its lease
 }
 
 Snapshot Candidate::add() {
@@ -147,13 +149,14 @@ Snapshot Candidate::write(Record record, const Cas& cas) {
 std::optional<Snapshot> Candidate::complete(const Record& found, const Snapshot& snapshot) {
   const Entry& own = *found.find(token_);
   const Cas& cas = snapshot.lock->cas;
-  if (!own.confirmed || own.end < written_.end || own.count < written_.count) {
-    return append_lease(own);
-  }
+  const bool is_full = own.count < written_.count;  // no word lands any more
+  if (!is_full && (!own.confirmed || own.end < written_.end)) return append_lease(own);
   // Nobody counts a lease beyond the expiry of the item.
-  if (found.expiry != 0 ? own.end > found.expiry : !written_.with_expiry) {
+  if (is_full || (found.expiry != 0 ? own.end > found.expiry : !written_.with_expiry)) {
     Record longer = found;
-    ++longer.find(token_)->count;
+    Entry& entry = *longer.find(token_);
+    ++entry.count;
+    entry.confirmed = true;
     return write(std::move(longer), cas);
   }
   if (!bid_.owner.is_named()) return std::nullopt;

@@ -32,7 +32,7 @@ constexpr milliseconds max_pause = max_cohort / 8;
 /// What its members agreed on, or its own.
 FencingToken fence_of(const Record& record, const std::string& token, FencingToken own) {
   const Entry* const entry = record.find(token);
-  return entry != nullptr && entry->fence ? entry->fence : own;
+  return entry != nullptr && entry->fence && entry->owner() != "-" ? entry->fence : own;
 }
 
 }  // namespace
@@ -64,7 +64,7 @@ milliseconds Holding::remaining() const {
 
 /// Alone, or if the item ends before the lease, by a record of our own; else by a word, with which
 /// nobody conflicts.
-Server::Rewrite Holding::prepare(Rewriting& one) const {
+Server::Rewrite Holding::prepare(Rewriting& one) {
   const Entry& own = *record_.find(token_);
   one.count = own.count + 1;
   one.end = 0;
@@ -87,6 +87,7 @@ Server::Rewrite Holding::prepare(Rewriting& one) const {
     return request;
   }
   if (alone && !spec_->options.fair) request.term.item = one.lease;
+  one.count += unanswered_++;  // so that it is not taken for an earlier one
   one.next = record_;
   Entry& entry = *one.next.find(token_);
   entry.lease = std::max(entry.lease, one.lease);
@@ -107,6 +108,7 @@ void Holding::accept(Rewriting& one, Clock::time_point started, const std::optio
   if (one.by_cas) one.end = one.next.find(token_)->end;
   cas_ = item->cas;
   record_ = *std::move(found);
+  unanswered_ = 0;
   const Entry& own = *record_.find(token_);
   const bool landed = own.count >= one.count && own.reserved == one.reserved && own.end >= one.end;
   const bool item_lasts = record_.expiry != 0 ? record_.expiry >= own.end : one.by_cas;
@@ -187,9 +189,9 @@ Holding::Passed Holding::pass_on() {
   return {false, std::min<Clock::duration>((now - cohort_.since) / share_for_others, max_pause)};
 }
 
-/// Alone, by a record of its own, under a token of its own: if the request is not answered, that is
-/// removed, and not what the waiter may get by itself meanwhile. While others wait, by a word: the
-/// next takes over our entry with its place.
+/// Alone, by a record under a token of its own: if the request is not answered, that is removed,
+/// and not what the waiter may get by itself meanwhile. While others wait, by a word: the next
+/// takes over our entry with its place, unless our fencing token is written there.
 Handoff Holding::write_handoff(LocalQueue::Claim& next) {
   const Bid& bid = next.bid();
   const milliseconds lease = bid.spec->options.timeout;
@@ -197,18 +199,28 @@ Handoff Holding::write_handoff(LocalQueue::Claim& next) {
   Handoff handoff;
   handoff.started = Clock::now();
   handoff.cohort = {cohort_.passes + 1, cohort_.since};
-  if (record_.entries.size() == 1) {
+  const bool alone = record_.entries.size() == 1;
+  if (alone || record_.find(token_)->fence) {
     handoff.token = next_token();
     handoff.with_expiry = true;
     Record record = record_of(bid, handoff.token);
+    if (!alone) {
+      Record all = record_;
+      *all.find(token_) = std::move(record.entries.front());
+      all.remove(next.token());
+      record = std::move(all);
+    }
     try {
-      handoff.snapshot = spec_->server.cas_and_read(
-          spec_->key, record, lease_term(handoff.token, bid.spec->options), cas_, stored);
+      handoff.snapshot =
+          spec_->server.cas_and_read(spec_->key, record,
+                                     alone ? lease_term(handoff.token, bid.spec->options)
+                                           : Term{handoff.token, lease, max_lifetime(lease)},
+                                     cas_, stored);
     } catch (const Error&) {
       if (stored) remove_token_later(bid.spec, handoff.token);
       throw;
     }
-    handoff.end = record.entries.front().end;
+    handoff.end = record.find(handoff.token)->end;
     return handoff;
   }
   handoff.token = token_;

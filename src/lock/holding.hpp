@@ -104,7 +104,7 @@ class Holding final : public TimerThread::Task, public std::enable_shared_from_t
                       std::chrono::milliseconds limit) MCL_NO_ANALYSIS;
   /// rewrite() of this one alone.
   Write rewrite(bool reserved, std::chrono::milliseconds lease) MCL_REQUIRES(mutex_);
-  [[nodiscard]] Server::Rewrite prepare(Rewriting& one) const MCL_REQUIRES(mutex_);
+  [[nodiscard]] Server::Rewrite prepare(Rewriting& one) MCL_REQUIRES(mutex_);
   void accept(Rewriting& one, Clock::time_point started, const std::optional<Item>& item)
       MCL_REQUIRES(mutex_);
 
@@ -155,6 +155,7 @@ class Holding final : public TimerThread::Task, public std::enable_shared_from_t
   mutable Mutex mutex_;  // one request for this holding at a time
   Record record_ MCL_GUARDED_BY(mutex_);
   Cas cas_ MCL_GUARDED_BY(mutex_);
+  unsigned unanswered_ MCL_GUARDED_BY(mutex_) = 0;  // stores that may land yet
   std::atomic<State> state_{State::held};
   std::atomic<std::chrono::milliseconds> lease_;
   std::atomic<Clock::time_point> deadline_;

@@ -2,6 +2,7 @@
 // are written here by hand, as a client that has died since, or whose word comes late, left them.
 #include <gtest/gtest.h>
 
+#include <memory>
 #include <regex>
 #include <string>
 #include <thread>
@@ -11,6 +12,7 @@
 #include "support/local_server.hpp"
 #include "support/lock_once.hpp"
 #include "support/queued.hpp"
+#include "support/recorder.hpp"
 
 namespace mcl = memcachedlock;
 using namespace std::chrono_literals;
@@ -47,7 +49,8 @@ class Log : public testing::Test {
     return std::regex_search(text, match, std::regex(form)) ? std::stol(match[1]) : 0;
   }
   LocalServer server;
-  const mcl::MemcachedClient client{server.address()};
+  const std::shared_ptr<Recorder> recorder = std::make_shared<Recorder>();
+  const mcl::MemcachedClient client{server.address(), {.observer = recorder}};
   const mcl::MemcachedClient other{server.address()};
 };
 
@@ -153,6 +156,35 @@ TEST_F(Log, AHolderThatWasTakenOutLearnsIt) {
   EXPECT_TRUE(next.extend());
   EXPECT_EQ(next.release(), mcl::Release::released);
   EXPECT_EQ(record(), "");
+}
+
+// Promise: the token rises from thread to thread, also where the next takes over the entry of one
+// that has renewed its lease, and written its token, before others came.
+TEST_F(Log, TokensRiseThoughAnEntryIsTakenOver) {
+  for (const bool renews : {false, true}) {
+    mcl::Lock holder(client, "key", {.timeout = 1h});
+    holder.lock();
+    if (renews) {
+      EXPECT_TRUE(holder.extend());
+    }
+    const auto token = holder.fencing_token();
+    append(" ?" + entry("other.1", time_in(3'600)));
+    EXPECT_TRUE(holder.extend());  // which learns of it
+    std::jthread next([&] {
+      mcl::Lock lock(client, "key", {.timeout = 1h});
+      lock.lock();
+      EXPECT_LT(token, lock.fencing_token());
+      EXPECT_EQ(queued(server), 1);
+      const auto shown = mcl::inspect(client, "key")->token;
+      EXPECT_TRUE(!shown || shown == lock.fencing_token());
+      EXPECT_TRUE(lock.extend());
+      append(" -other.1");
+      EXPECT_EQ(lock.release(), mcl::Release::released);
+    });
+    EXPECT_TRUE(
+        eventually([&] { return recorder->count(mcl::EventKind::contended) == 1 + renews; }));
+    EXPECT_EQ(holder.release(), mcl::Release::released);
+  }
 }
 
 // Fault: the last holder died between its word and the removal of the item.
