@@ -79,10 +79,11 @@ enum class Broken {
 };
 
 /// Frees a lock whose holder is known to be gone or stuck. It removes the holders in `status` and
-/// no others, also if they have renewed their lease meanwhile. A holder that is alive goes on
-/// working until its next renewal finds the lease lost; only a fencing token keeps it from writing.
-/// Commands: a `gets` and a `cas` for each holder. Throws InvalidKey if the item has another prefix
-/// than the client's, Unavailable, ServerError.
+/// no others, also if they have renewed their lease since `status` was read. A holder that is alive
+/// goes on working until its next renewal finds the lease lost; only a fencing token keeps it from
+/// writing. Commands: a `get`, then `append` + `gets` for each holder, and a `cas` if nobody is
+/// left. Throws InvalidKey if the item has another prefix than the client's, Unavailable,
+/// ServerError.
 MEMCACHEDLOCK_EXPORT Broken break_lock(const MemcachedClient& client, const LockStatus& status);
 
 }  // namespace memcachedlock

@@ -47,13 +47,15 @@ class AsyncRelease;
 /// A lease lost stays lost until it is released. An object is used by one thread at a time; making
 /// or moving one costs no request. In a child after fork nothing is held.
 ///
-/// Commands: an acquire is `add` + `gets` of two keys in one round trip; a named owner adds `cas` +
-/// `gets`. Before, the first use of a server reads its epoch, and each new connection, then the
-/// client every 20 s, the server's clock (`stats`). A release is one `cas`, an extension `cas` +
-/// `gets` in one round trip. While it waits, each look is one `gets`. If a thread of this process
-/// holds the lock, it usually hands it over by `cas` + `gets`; the first that waits looks after 50
-/// ms all the same, then every `interval`. A waiter in the queue (see LockOptions::fair) adds
-/// `append` + `gets` to enter, and `cas` + `gets` to confirm what it was granted.
+/// Commands: an acquire is `add` + `gets` of two keys in one round trip; a named owner adds
+/// `append` + `gets`. Before, the first use of a server reads its epoch, and each new connection,
+/// then the client every 20 s, the server's clock (`stats`). A release is one `cas`, an extension
+/// `cas` + `gets` in one round trip; with others in the lock's record, both are `append` + `gets`.
+/// While it waits, each look is one `gets`. If a thread of this process holds the lock, it usually
+/// hands it over by `cas` or `append`, and `gets`; the first that waits looks after 50 ms all the
+/// same, then every `interval`. A waiter in the queue (see LockOptions::fair) adds `append` +
+/// `gets` to enter, to confirm that it holds the lock, and about twice for each `timeout` to say
+/// that it waits on; now and then `cas` + `gets`, so that the item lasts and stays short.
 class MEMCACHEDLOCK_EXPORT BasicLock {
  public:
   /// Waits until the lock is held; each failed check costs one round trip. Throws Unavailable or

@@ -69,10 +69,12 @@ struct LockOptions {
   RestartGuard restart_guard = RestartGuard::known;
   /// First come, first served between processes too. A waiter enters the queue in the lock's
   /// record, usually one for each process, and goes before all that poll; try_lock() never
-  /// enters. A waiter that died is passed over after 2 s, a holder that died once a waiter has seen
-  /// its lease run out. Waiters further back in the queue look every 500 ms at least, whatever
-  /// `interval` is. A waiter that is not fair polls. It enters the queue, unless 4 are in it, once
-  /// it has waited for 50 ms and for 8 times as long as holders lately kept the lock.
+  /// enters. A waiter that died is passed over after 2 s, a holder that died when the server's
+  /// clock shows that its lease is over, which may be 4 s later. Waiters further back in the queue
+  /// look every 500 ms at least, whatever `interval` is; about twice for each `timeout` they say in
+  /// the record that they wait on. A waiter that is not fair polls. It enters the queue, unless 4
+  /// are in it, once it has waited for 50 ms and for 8 times as long as holders lately kept the
+  /// lock.
   bool fair = false;
 };
 

@@ -137,10 +137,14 @@ Broken break_lock(const MemcachedClient& client, const LockStatus& status) {
   detail::Server& server = cluster.server_of(*key);
   Broken outcome = Broken::changed;
   for (const Participant& holder : status.holders) {
-    const auto record = detail::record_in(server.read_lock(*key).lock);
-    const detail::Entry* const entry = record ? record->find(holder.token) : nullptr;
-    if (entry == nullptr || !record->holds(holder.token)) continue;
-    if (detail::take_out(server, *key, holder.token, entry->count)) outcome = Broken::freed;
+    for (int tries = 0; tries < detail::max_tries; ++tries) {
+      const auto record = detail::record_in(server.read_lock(*key).lock);
+      const detail::Entry* const entry = record ? record->find(holder.token) : nullptr;
+      if (entry == nullptr || !record->holds(holder.token)) break;
+      if (!detail::take_out(server, *key, holder.token, entry->count)) continue;  // renewed since
+      outcome = Broken::freed;
+      break;
+    }
   }
   return outcome;
 }
