@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 #include <system_error>
 #include <type_traits>
 #include <utility>
@@ -24,6 +25,8 @@ using std::chrono::milliseconds;
 constexpr std::size_t background_connections = 4;
 
 constexpr std::time_t latest_ttl = 2'592'000;  // beyond it memcached takes an absolute time
+// Its text protocol takes no later one, but anybody may have written one into a record.
+constexpr std::int64_t latest_expiry = std::numeric_limits<std::int32_t>::max();
 
 }  // namespace
 
@@ -147,7 +150,7 @@ std::time_t Server::date(Connection& connection, Record& record, const Term& ter
   }
   if (item > latest_ttl) {
     // Never earlier than it was: others count on it.
-    item = std::max(item, static_cast<std::time_t>(record.expiry));
+    item = std::max(item, static_cast<std::time_t>(std::min(record.expiry, latest_expiry)));
     record.expiry = item;
   } else {
     record.expiry = 0;

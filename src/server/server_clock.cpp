@@ -80,7 +80,8 @@ std::time_t ServerClock::expiry(milliseconds lease) const {
 bool ServerClock::seems_past(std::time_t expiry) const {
   const MutexLock lock(mutex_);
   if (asked_ == Clock::time_point::min()) return false;
-  return seconds(last_.time) + (Clock::now() - last_.answered) >= seconds(expiry);
+  const auto since = std::chrono::floor<seconds>(Clock::now() - last_.answered);
+  return last_.time + since.count() >= expiry;  // in seconds: anybody may have written it
 }
 
 std::int64_t ServerClock::latest_time() const {
