@@ -226,7 +226,7 @@ Handoff Holding::write_handoff(LocalQueue::Claim& next) {
   handoff.token = token_;
   handoff.count = record_.find(token_)->count + 1;
   const HoldTime hold = spec_->history.hold();
-  const std::string seat = next.token();
+  const std::string& seat = next.token();
   const bool has_seat = record_.includes(seat);
   handoff.snapshot = spec_->server.append_and_read(
       spec_->key, lease,

@@ -75,8 +75,8 @@ struct Record {
   [[nodiscard]] static std::optional<Record> parse(std::string_view text);
   /// Whether it is a record as another version of this library writes it.
   [[nodiscard]] static bool is_of_another_version(std::string_view text);
-  /// Whether the token was among the holders, or waited, just before it first left by `-TOKEN` in
-  /// this text. Nothing if the text does not say so any more.
+  /// Whether the token was still there just before its first `-TOKEN` in this text. Nothing if that
+  /// word is not in the text (any more).
   [[nodiscard]] static std::optional<bool> left(std::string_view text, std::string_view token);
 
   /// How many of the entries hold the lock: one, or the members of its named owner.
@@ -94,7 +94,7 @@ struct Record {
     return words > entries.size() ? words - entries.size() : 0;
   }
   void remove(std::string_view token);
-  /// `+=` of a word as it would be read.
+  /// Reads one more word; `is_ours` becomes false if it is none that this library writes.
   void apply(std::string_view word, bool& is_ours);
 };
 
