@@ -199,7 +199,7 @@ Removal remove_token(Server& server, const Key& key, const std::string& token, R
                      Cas cas, CasHint hint) {
   const Cas before = cas;
   bool maybe_done = false;
-  bool others_wrote = hint == CasHint::stale || record.entries.size() > 1;
+  bool others_wrote = record.entries.size() > 1;
   const auto gone = [&](const Snapshot& snapshot) {
     // No waiter takes out a holder within its lease, so if the server has kept its memory, a
     // request of ours has done it.
@@ -219,6 +219,7 @@ Removal remove_token(Server& server, const Key& key, const std::string& token, R
       record = *std::move(found);
       cas = snapshot.lock->cas;
       if (record.entries.size() == 1) continue;
+      others_wrote = true;
     }
     hint = CasHint::fresh;
     const HoldTime hold = KeyHistory::of(key).hold();
@@ -232,9 +233,13 @@ Removal remove_token(Server& server, const Key& key, const std::string& token, R
         sent);
     maybe_done = true;
     auto found = record_in(snapshot.lock);
-    // Those who waited have come, and gone again.
-    if (!found) return gone(snapshot);
-    others_wrote = !found->entries.empty();
+    if (!found) {  // those who waited have come, and gone again
+      others_wrote = true;
+      return gone(snapshot);
+    }
+    const std::size_t known = std::max(record.words, record.entries.size());
+    constexpr std::size_t ours = 3;  // that we leave, and how long holds are, now and before
+    others_wrote = others_wrote || !found->entries.empty() || found->words > known + ours;
     cas = snapshot.lock->cas;
     if (!found->includes(token)) {
       const auto was_there = Record::left(snapshot.lock->value, token);
