@@ -319,7 +319,8 @@ bool Holding::release_in_background() {
 /// first: to be refused would cost a round trip more.
 Release Holding::depart() {
   const Removal taken = remove_token(spec_->server, spec_->key, token_, record_, cas_,
-                                     spec_->history.arrivals() ? CasHint::stale : CasHint::fresh);
+                                     spec_->history.arrivals() ? CasHint::stale : CasHint::fresh,
+                                     since_);  // by when the epoch was known
   spec_->history.note_arrivals(taken.others_wrote);
   return taken.outcome;
 }

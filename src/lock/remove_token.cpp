@@ -196,14 +196,14 @@ void tidy(Server& server, const Key& key, const Record& found, const Cas& cas) {
 }  // namespace
 
 Removal remove_token(Server& server, const Key& key, const std::string& token, Record& record,
-                     Cas cas, CasHint hint) {
-  const Cas before = cas;
+                     Cas cas, CasHint hint, std::optional<Clock::time_point> since) {
+  const Clock::time_point before = since.value_or(cas.asked);
   bool maybe_done = false;
   bool others_wrote = record.entries.size() > 1;
   const auto gone = [&](const Snapshot& snapshot) {
     // No waiter takes out a holder within its lease, so if the server has kept its memory, a
     // request of ours has done it.
-    const bool done = maybe_done && server.is_since(snapshot, before.asked);
+    const bool done = maybe_done && server.is_since(snapshot, before);
     return Removal{done ? Release::released : Release::lost, others_wrote};
   };
   for (int tries = 0; tries < max_patient_tries; ++tries) {

@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/clock.hpp"
 #include "memcachedlock/release.hpp"
 #include "server/server.hpp"
 #include "waiting/lock_spec.hpp"
@@ -40,14 +41,16 @@ enum class CasHint { fresh, stale };
 
 struct Removal {
   Release outcome = Release::lost;
-  bool others_wrote = false;  ///< what was believed to be there was not, but the token was
+  bool others_wrote = false;  ///< others came while the token was there
 };
 
 /// Takes a token out of the lock's item. The last one deletes the item; else the next in the queue
 /// holds the lock then. `record` and `cas` are what is believed to be there; others may have
-/// written meanwhile.
+/// written meanwhile. If the item is gone after a request that may have done it, the outcome is
+/// `released` if the server has kept its memory since `since`, or since `cas` was learned.
 Removal remove_token(Server& server, const Key& key, const std::string& token, Record& record,
-                     Cas cas, CasHint hint = CasHint::fresh);
+                     Cas cas, CasHint hint = CasHint::fresh,
+                     std::optional<Clock::time_point> since = std::nullopt);
 
 /// Takes out a holder or waiter if it still has this COUNT. True if it is not there any more, and
 /// was. For those that are not this process's.

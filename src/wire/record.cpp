@@ -15,6 +15,7 @@ namespace {
 constexpr std::string_view record_version = "mcl2";
 // Anybody may have written it, and to look for a token takes longer the more there are.
 constexpr std::size_t max_entries = 4'000;
+constexpr std::size_t max_words = 4 * max_entries;
 constexpr std::uint64_t latest_ms = 1ULL << 50U;  // beyond the year 30000
 constexpr std::uint64_t max_number = std::numeric_limits<std::uint64_t>::max();
 
@@ -153,7 +154,7 @@ std::optional<Record> Record::parse(std::string_view text) {
 }
 
 void Record::apply(std::string_view word, bool& is_ours) {
-  if (word.empty()) {
+  if (word.empty() || words == max_words) {
     is_ours = false;
     return;
   }

@@ -129,6 +129,16 @@ TEST(Record, RefusesWhatItNeverWrites) {
                     "1125899906842624:-@p ~3600000000:3600000000"));
 }
 
+TEST(Record, RefusesMoreThanCanBeReadSoon) {
+  std::string text = start;
+  for (int i = 0; i < 4'000; ++i) text += came("t." + std::to_string(i));
+  EXPECT_TRUE(Record::parse(text));
+  EXPECT_FALSE(Record::parse(text + came("one more")));
+  for (int i = 0; i < 12'000; ++i) text += " -x";
+  EXPECT_TRUE(Record::parse(text));
+  EXPECT_FALSE(Record::parse(text + " -x"));
+}
+
 TEST(Record, KnowsOtherVersions) {
   EXPECT_TRUE(Record::is_of_another_version("mcl1 held 1 s 0 - t@p"));
   EXPECT_TRUE(Record::is_of_another_version("mcl33"));
