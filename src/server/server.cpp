@@ -274,7 +274,7 @@ std::chrono::seconds Server::time_left(std::int64_t end) {
 }
 
 bool Server::seems_past(std::int64_t time) {
-  return clock_.get().seems_past(static_cast<std::time_t>(time));
+  return clock_.get().seems_past(time);
 }
 
 void Server::note_failure(SharedFailure failure) {

@@ -77,7 +77,7 @@ std::time_t ServerClock::expiry(milliseconds lease) const {
   return static_cast<std::time_t>(std::chrono::ceil<seconds>(lease).count() + 1);
 }
 
-bool ServerClock::seems_past(std::time_t expiry) const {
+bool ServerClock::seems_past(std::int64_t expiry) const {
   const MutexLock lock(mutex_);
   if (asked_ == Clock::time_point::min()) return false;
   const auto since = std::chrono::floor<seconds>(Clock::now() - last_.answered);

@@ -46,7 +46,7 @@ class ServerClock {
   [[nodiscard]] std::time_t expiry(std::chrono::milliseconds lease) const;
 
   /// Whether an expiry time has passed, as far as is known without asking.
-  [[nodiscard]] bool seems_past(std::time_t expiry) const;
+  [[nodiscard]] bool seems_past(std::int64_t expiry) const;
 
   /// What the clock shows now, at the latest; seconds.
   [[nodiscard]] std::int64_t latest_time() const;
