@@ -214,24 +214,21 @@ TEST_F(Log, ALongRecordIsWrittenAnew) {
 // Fault: the item is too large for another word. Promise: a release takes its entry out all the
 // same.
 TEST_F(Log, AnItemThatCannotGrowIsLeft) {
-  LocalServer small({"-I", "16k", "-o", "slab_chunk_max=8192"});
-  const mcl::MemcachedClient own(small.address());
-  mcl::Lock holder(own, "key");
+  mcl::Lock holder(other, "key");
   holder.lock();
   int number = 0;
   const auto grow = [&](std::size_t length) {
     const std::string word =
         " ?" + entry("w" + std::to_string(++number) + "." + std::string(length, '1'), "0");
-    return small.ask("append memcachedlock:key 0 0 " + std::to_string(word.size()) + "\r\n" + word +
-                     "\r\n") == "STORED\r\n";
+    return server.ask("append memcachedlock:key 0 0 " + std::to_string(word.size()) + "\r\n" +
+                      word + "\r\n") == "STORED\r\n";
   };
-  for (std::size_t length = 2048; length > 0; length /= 2) {
+  for (std::size_t length = 1U << 18U; length > 0; length /= 2) {
     while (grow(length)) {
     }
   }
-  EXPECT_TRUE(holder.extend());  // which learns of them
   EXPECT_EQ(holder.release(), mcl::Release::released);
-  const auto status = mcl::inspect(own, "key");
+  const auto status = mcl::inspect(client, "key");
   ASSERT_TRUE(status);
   EXPECT_TRUE(status->holders.at(0).token.starts_with("w1."));
 }
