@@ -77,7 +77,8 @@ std::optional<LockStatus> status_of(detail::Server& server, const Key& key,
   // The id of an item to which nothing was appended is that of the acquire.
   if (first.fence) {
     status.token = first.fence;
-  } else if (knows_epoch && first.confirmed && record->encode() == snapshot.lock->value) {
+  } else if (knows_epoch && first.confirmed && first.count == 0 && record->expiry == first.end &&
+             record->encode() == snapshot.lock->value) {
     status.token = {snapshot.epoch->item->number, snapshot.lock->cas.id};
   }
   return status;

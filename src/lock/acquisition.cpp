@@ -46,7 +46,7 @@ std::optional<Clock::time_point> Acquisition::turn(bool cancelled) {
   if (generation_ != process_generation()) become_another();
   if (napping_) {
     LocalQueue::Woken woken;
-    if (const auto until = waiter_->nap(deadline_, cancelled, candidate().token(), woken)) {
+    if (const auto until = waiter_->nap(deadline_, cancelled, candidate().is_queued(), woken)) {
       return until;
     }
     napping_ = false;

@@ -90,12 +90,14 @@ void Candidate::leave_later() noexcept {
 
 std::optional<std::string> Candidate::give_seat() {
   if (!std::exchange(queued_, false)) return std::nullopt;
-  return std::exchange(token_, next_token());
+  std::string seat = token_;
+  renew_token();
+  return seat;
 }
 
 void Candidate::take_seat(std::string token) {
   token_ = std::move(token);
-  queued_ = true;
+  queued_ = seen_ = true;
   written_ = {.end = std::numeric_limits<std::int64_t>::max()};  // another has counted its lease
 }
 
@@ -133,12 +135,12 @@ Snapshot Candidate::append_lease(const Entry& own) {
 Snapshot Candidate::write(Record record, const Cas& cas) {
   sent_ = std::move(record);
   const LockOptions& options = spec_->options;
-  Term term{{}, options.timeout, max_lifetime(options.timeout)};
+  Term term{{}, options.timeout, std::max(max_lifetime(options.timeout), same_term(*sent_).item)};
   const Entry* const own = sent_->find(token_);
   const bool holds = own != nullptr && sent_->holds(token_);
   if (holds) {
     term.holder = token_;
-    if (sent_->entries.size() == 1) term = lease_term(token_, options);
+    if (sent_->entries.size() == 1 && !options.fair) term.item = options.timeout;
     written_ = {Clock::now(), 0, own->count, true};
   }
   auto snapshot = spec_->server.cas_and_read(spec_->key, *sent_, term, cas, may_have_landed_);
@@ -206,16 +208,16 @@ std::string Candidate::removals(const Record& found) {
   std::size_t before = 0;  // and those that wait before this one
   for (const Entry& entry : found.entries) {
     if (entry.token == token_) break;
-    const bool counts = before++ >= holders ? queued_ : entry.confirmed;
-    may_be_over = may_be_over || (counts && entry.end != 0 && spec_->server.seems_past(entry.end));
+    ++before;
+    may_be_over = may_be_over || (entry.end != 0 && spec_->server.seems_past(entry.end));
   }
   const std::int64_t time = may_be_over ? spec_->server.time(spec_->key) : 0;
   for (std::size_t at = 0; at < before; ++at) {
     const Entry& entry = found.entries[at];
     const bool is_holder = at < holders;
     bool is_dead = false;
-    if (is_holder ? entry.confirmed : queued_) is_dead = may_be_over && entry.has_ended(time);
-    if (is_holder && !entry.confirmed) is_dead = never_confirmed(entry);
+    is_dead = may_be_over && entry.has_ended(time);
+    if (is_holder && !entry.confirmed) is_dead = is_dead || never_confirmed(entry);
     if (at == 0 && entry.confirmed && entry.end == 0) {
       const std::string holder = fmt::format("{}:{}", entry.token, entry.count);
       if (holder != seen_holder_) {
@@ -258,11 +260,12 @@ Candidate::Attempt Candidate::ask(bool may_queue, bool lined_up) {
 
 Candidate::Attempt Candidate::receive(Handoff handoff) {
   handoff.snapshot.as_sent = false;  // another thread has sent it
+  leave_later();
   token_ = std::move(handoff.token);
-  written_ = {handoff.started, handoff.end, handoff.count, handoff.with_expiry};
+  seen_ = true;
+  written_ = {handoff.started, handoff.end, 0, handoff.with_expiry};
   cohort_ = handoff.cohort;
   may_have_landed_ = true;
-  queued_ = false;
   try {
     return judge(std::move(handoff.snapshot), handoff.started);
   } catch (...) {
@@ -275,8 +278,13 @@ Candidate::Attempt Candidate::receive(Handoff handoff) {
 /// written is the other's.
 void Candidate::become_another() {
   generation_ = process_generation();
+  renew_token();
+}
+
+/// One that has left the record is never used again: a removal of it may be under way.
+void Candidate::renew_token() {
   token_ = next_token();
-  queued_ = may_have_landed_ = false;
+  queued_ = seen_ = may_have_landed_ = false;
 }
 
 /// What to make of the record that came back; asks again where that is to be done at once.
@@ -289,6 +297,7 @@ Candidate::Attempt Candidate::judge(Snapshot snapshot, Clock::time_point started
   for (int tries = 0; tries < max_patient_tries; ++tries) {
     if (generation_ != process_generation()) become_another();
     if (!snapshot.lock) {  // freed between our two commands, or the server keeps nothing
+      if (seen_ || queued_) renew_token();
       if (added++ == max_tries) server.raise_full(key);
       started = Clock::now();
       snapshot = add();
@@ -303,6 +312,7 @@ Candidate::Attempt Candidate::judge(Snapshot snapshot, Clock::time_point started
     }
     if (!snapshot.as_sent) spec_->history.learn(found->hold);
     if (found->holds(token_)) {
+      seen_ = true;
       started = Clock::now();
       auto next = complete(*found, snapshot);
       if (!next) return settle(snapshot, *std::move(found));
@@ -310,7 +320,12 @@ Candidate::Attempt Candidate::judge(Snapshot snapshot, Clock::time_point started
       continue;
     }
     const auto position = found->queue_position(token_);
-    if (std::exchange(queued_, position.has_value()) && !queued_) token_ = next_token();
+    queued_ = position.has_value();
+    if (queued_) {
+      seen_ = true;
+    } else if (seen_) {
+      renew_token();
+    }
     const bool joins = !queued_ && bid_.owner.is_named() && !found->entries.empty() &&
                        found->entries.front().owner() == bid_.owner.word();
     const std::string dead = removals(*found);
@@ -335,7 +350,9 @@ Candidate::Attempt Candidate::judge(Snapshot snapshot, Clock::time_point started
       }
     }
     const Entry& first = found->entries.front();
-    const bool local = lined_up_ && is_of_this_process(first.token) && !first.reserved;
+    // One that was let in and has not noticed wakes nobody.
+    const bool local =
+        lined_up_ && is_of_this_process(first.token) && first.confirmed && !first.reserved;
     if (found->waiters() < max_waiters) spec_->history.note_contention();
     const std::size_t room = options.fair ? max_waiters : max_starving;
     if (may_queue_ && !queued_ && !local && found->waiters() < room) {
@@ -381,7 +398,7 @@ Candidate::Attempt Candidate::settle(const Snapshot& snapshot, Record found) {
   may_have_landed_ = false;
   if (is_gone || !now.open || !holding->owns()) {  // or the answer came when the lease had run out
     holding->withdraw();
-    token_ = next_token();  // the other may be cleared away yet
+    renew_token();
     if (!now.open) return Guarded{now.retry_at};
     return Contended{};
   }

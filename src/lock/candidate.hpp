@@ -45,8 +45,8 @@ class Candidate {
   Attempt receive(Handoff handoff);
 
   [[nodiscard]] const Bid& bid() const noexcept { return bid_; }
-  /// What stands for it in the record's queue, if it has a seat there.
-  [[nodiscard]] const std::string& token() const noexcept { return token_; }
+  /// Whether it has a seat in the record's queue.
+  [[nodiscard]] bool is_queued() const noexcept { return queued_; }
   [[nodiscard]] bool succeeded() const noexcept { return succeeded_; }
 
   /// Its seat in the record's queue, by its token, to be given to another, which takes it over.
@@ -57,6 +57,7 @@ class Candidate {
 
  private:
   void become_another();
+  void renew_token();
   Attempt judge(Snapshot snapshot, Clock::time_point started);
   Attempt settle(const Snapshot& snapshot, Record found);
   Snapshot add();
@@ -85,6 +86,7 @@ class Candidate {
   bool may_queue_ = false;
   bool lined_up_ = false;
   bool queued_ = false;                  // our token is in the record's queue, or was
+  bool seen_ = false;                    // our token was in a record
   bool may_have_landed_ = false;         // something of ours may be there
   bool contended_ = false;               // another had it when we last asked
   Clock::time_point contended_since_{};  // when it was first found so

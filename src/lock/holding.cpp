@@ -32,7 +32,7 @@ constexpr milliseconds max_pause = max_cohort / 8;
 /// What its members agreed on, or its own.
 FencingToken fence_of(const Record& record, const std::string& token, FencingToken own) {
   const Entry* const entry = record.find(token);
-  return entry != nullptr && entry->fence && entry->owner() != "-" ? entry->fence : own;
+  return entry != nullptr && entry->fence ? entry->fence : own;
 }
 
 }  // namespace
@@ -87,6 +87,7 @@ Server::Rewrite Holding::prepare(Rewriting& one) {
     return request;
   }
   if (alone && !spec_->options.fair) request.term.item = one.lease;
+  request.term.item = std::max(request.term.item, same_term(record_).item);
   one.count += unanswered_++;  // so that it is not taken for an earlier one
   one.next = record_;
   Entry& entry = *one.next.find(token_);
@@ -179,9 +180,9 @@ Holding::Passed Holding::pass_on() {
   // With a request before and one after, as waiters see it.
   spec_->history.note_hold(std::chrono::duration_cast<std::chrono::microseconds>(
       (now - started_) + (since_ - started_)));
-  if (record_.holders() > 1) return {};
   auto next = LocalQueue::claim(*spec_);
   if (!next) return {};
+  if (!may_hand_over(*next)) return {};
   const unsigned most = record_.waiters() == 0 ? max_passes : max_passes_while_queued;
   if (cohort_.passes < most && now - cohort_.since < max_cohort) return {hand_over(*next)};
   // Where nobody queues in the record, others may poll all the same.
@@ -189,67 +190,49 @@ Holding::Passed Holding::pass_on() {
   return {false, std::min<Clock::duration>((now - cohort_.since) / share_for_others, max_pause)};
 }
 
-/// Alone, by a record under a token of its own: if the request is not answered, that is removed,
-/// and not what the waiter may get by itself meanwhile. While others wait, by a word: the next
-/// takes over our entry with its place, unless our fencing token is written there.
-Handoff Holding::write_handoff(LocalQueue::Claim& next) {
+/// Under a token of its own: if the request is not answered, that is removed, and not what the
+/// waiter may get by itself meanwhile. Alone, by a record; while others wait, by a word.
+Handoff Holding::write_handoff(const LocalQueue::Claim& next) {
   const Bid& bid = next.bid();
-  const milliseconds lease = bid.spec->options.timeout;
   bool stored = false;
   Handoff handoff;
+  handoff.token = next_token();
   handoff.started = Clock::now();
   handoff.cohort = {cohort_.passes + 1, cohort_.since};
-  const bool alone = record_.entries.size() == 1;
-  if (alone || record_.find(token_)->fence) {
-    handoff.token = next_token();
-    handoff.with_expiry = true;
-    Record record = record_of(bid, handoff.token);
-    if (!alone) {
-      Record all = record_;
-      *all.find(token_) = std::move(record.entries.front());
-      all.remove(next.token());
-      record = std::move(all);
+  try {
+    if (record_.entries.size() == 1) {
+      Record record = record_of(bid, handoff.token);
+      handoff.with_expiry = true;
+      handoff.snapshot = spec_->server.cas_and_read(
+          spec_->key, record, lease_term(handoff.token, bid.spec->options), cas_, stored);
+      handoff.end = record.entries.front().end;
+    } else {
+      Entry entry = entry_of(bid, handoff.token);
+      const HoldTime hold = spec_->history.hold();
+      handoff.snapshot = spec_->server.append_and_read(
+          spec_->key, entry.lease,
+          [&](std::string& text, std::int64_t end) {
+            entry.end = handoff.end = end;
+            append_handoff_word(text, token_, entry);
+            if (hold.usual.count() != 0) append_hold_word(text, hold);
+          },
+          stored);
     }
-    try {
-      handoff.snapshot =
-          spec_->server.cas_and_read(spec_->key, record,
-                                     alone ? lease_term(handoff.token, bid.spec->options)
-                                           : Term{handoff.token, lease, max_lifetime(lease)},
-                                     cas_, stored);
-    } catch (const Error&) {
-      if (stored) remove_token_later(bid.spec, handoff.token);
-      throw;
-    }
-    handoff.end = record.find(handoff.token)->end;
-    return handoff;
+  } catch (const Error&) {
+    if (stored) remove_token_later(bid.spec, handoff.token);
+    throw;
   }
-  handoff.token = token_;
-  handoff.count = record_.find(token_)->count + 1;
-  const HoldTime hold = spec_->history.hold();
-  const std::string& seat = next.token();
-  const bool has_seat = record_.includes(seat);
-  handoff.snapshot = spec_->server.append_and_read(
-      spec_->key, lease,
-      [&](std::string& text, std::int64_t end) {
-        handoff.end = end;
-        append_lease_word(text, token_, end);
-        if (has_seat) append_leave_word(text, seat);
-        if (hold.usual.count() != 0) append_hold_word(text, hold);
-      },
-      stored);
   return handoff;
 }
 
-/// False when the lock is not ours any more, or not ours alone.
+/// False when the lock is not ours any more, or can't be handed over.
 bool Holding::hand_over(LocalQueue::Claim& next) {
   const Bid& bid = next.bid();
-  // While it is ours alone: a named owner may have been joined since.
-  for (int tries = 0; tries < max_tries && record_.holders() == 1; ++tries) {
+  for (int tries = 0; tries < max_tries && may_hand_over(next); ++tries) {
     const bool alone = record_.entries.size() == 1;
     Handoff handoff = write_handoff(next);
     const auto found = record_in(handoff.snapshot.lock);
-    const Entry* const entry = found ? found->find(handoff.token) : nullptr;
-    if (entry != nullptr && found->holds(handoff.token) && entry->count >= handoff.count) {
+    if (found && found->holds(handoff.token)) {
       const std::string given = handoff.token;
       // It has left the line meanwhile: the removal wakes the next one.
       if (!next.serve(std::move(handoff))) remove_token_later(bid.spec, given, WasStored::yes);
@@ -261,6 +244,14 @@ bool Holding::hand_over(LocalQueue::Claim& next) {
     if (!alone) return false;  // the item is too large for another word
   }
   return false;
+}
+
+/// While others wait, members of a named owner hold by each other's places. A waiter that has one
+/// of its own waits for that.
+bool Holding::may_hand_over(const LocalQueue::Claim& next) const {
+  if (next.is_queued() || record_.holders() != 1) return false;
+  if (record_.entries.size() == 1) return true;
+  return record_.find(token_)->owner() == "-" && !next.bid().owner.is_named();
 }
 
 Release Holding::release() {

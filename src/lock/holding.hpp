@@ -129,9 +129,10 @@ class Holding final : public TimerThread::Task, public std::enable_shared_from_t
     Clock::duration pause{0};  ///< else: how long it should leave the lock to others
   };
   Passed pass_on() MCL_REQUIRES(mutex_);
+  [[nodiscard]] bool may_hand_over(const LocalQueue::Claim& next) const MCL_REQUIRES(mutex_);
   bool hand_over(LocalQueue::Claim& next) MCL_REQUIRES(mutex_);
-  /// Writes what makes the next the holder, and what it must know of that.
-  Handoff write_handoff(LocalQueue::Claim& next) MCL_REQUIRES(mutex_);
+  /// Writes what makes the next the holder in our place, and what it must know of that.
+  Handoff write_handoff(const LocalQueue::Claim& next) MCL_REQUIRES(mutex_);
   Release depart() MCL_REQUIRES(mutex_);
   void notify(EventKind kind, std::chrono::nanoseconds duration = {}, std::string_view detail = {},
               Release outcome = Release::released) const;

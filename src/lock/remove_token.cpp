@@ -231,9 +231,10 @@ Removal remove_token(Server& server, const Key& key, const std::string& token, R
           if (hold.usual.count() != 0) append_hold_word(text, hold);
         },
         sent);
-    maybe_done = true;
     auto found = record_in(snapshot.lock);
-    if (!found) {  // those who waited have come, and gone again
+    if (!found) {
+      // Those who waited may have come, and gone again.
+      maybe_done = maybe_done || snapshot.sent_again || record.entries.size() > 1;
       others_wrote = true;
       return gone(snapshot);
     }
@@ -244,7 +245,9 @@ Removal remove_token(Server& server, const Key& key, const std::string& token, R
     if (!found->includes(token)) {
       const auto was_there = Record::left(snapshot.lock->value, token);
       tidy(server, key, *found, cas);
-      return {was_there.value_or(true) ? Release::released : Release::lost, others_wrote};
+      if (was_there.value_or(true)) return {Release::released, others_wrote};
+      maybe_done = maybe_done || snapshot.sent_again;
+      return gone(snapshot);
     }
     // The item is too large for another word.
     record = *std::move(found);

@@ -55,6 +55,7 @@ struct Snapshot {
   std::uint64_t start = 0;   ///< ClockReading::start_number() of the server; 0: not read yet
   bool asked_epoch = false;  ///< `epoch` is missing because there is none
   bool as_sent = false;      ///< `lock` is what this request has sent
+  bool sent_again = false;   ///< the request was sent twice, as its first answer did not come
 };
 
 /// What a compare-and-swap came to. Unknown: an earlier sending of it was not answered, and what is

@@ -145,10 +145,13 @@ std::int64_t Server::end_of(milliseconds lease) {
 
 std::time_t Server::date(Connection& connection, Record& record, const Term& term) {
   std::time_t item = expiry(connection, term.item);
+  std::int64_t end = 0;
   if (Entry* const entry = term.holder.empty() ? nullptr : record.find(term.holder)) {
-    entry->end = end_of(term.lease);
+    entry->end = end = end_of(term.lease);
   }
   if (item > latest_ttl) {
+    // The clock has gone on between the two.
+    item = std::max(item, static_cast<std::time_t>(end));
     // Never earlier than it was: others count on it.
     item = std::max(item, static_cast<std::time_t>(std::min(record.expiry, latest_expiry)));
     record.expiry = item;
@@ -226,11 +229,15 @@ Snapshot Server::read_lock(const Key& key) {
 
 Snapshot Server::append_and_read(const Key& key, milliseconds lease, const Words& words,
                                  bool& stored) {
+  bool sent = false;
   return ask(key.text(), longest, [&](Connection& connection) {
     std::string text;
     words(text, end_of(connection, lease));
     stored = true;
-    return connection.append_and_read(key.item(), epoch_key_, text);
+    const bool again = std::exchange(sent, true);
+    Snapshot snapshot = connection.append_and_read(key.item(), epoch_key_, text);
+    snapshot.sent_again = again;
+    return snapshot;
   });
 }
 
@@ -273,9 +280,7 @@ std::chrono::seconds Server::time_left(std::int64_t end) {
   return std::chrono::seconds(std::max<std::int64_t>(end - clock_.get().latest_time(), 0));
 }
 
-bool Server::seems_past(std::int64_t time) {
-  return clock_.get().seems_past(time);
-}
+bool Server::seems_past(std::int64_t time) { return clock_.get().seems_past(time); }
 
 void Server::note_failure(SharedFailure failure) {
   const MutexLock lock(failure_mutex_);

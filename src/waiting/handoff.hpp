@@ -20,9 +20,8 @@ struct Handoff {
   std::string token;
   Snapshot snapshot;
   Clock::time_point started{};  ///< before it was written
-  std::int64_t end = 0;         ///< END and COUNT as they were written
-  std::uint64_t count = 0;
-  bool with_expiry = false;  ///< the item's expiry too
+  std::int64_t end = 0;         ///< END as it was written
+  bool with_expiry = false;     ///< the item's expiry too
   Cohort cohort;
 };
 

@@ -54,7 +54,7 @@ struct LocalQueue::Entry {
   SharedFailure failure;
   Clock::time_point asked{};  // when it last began to ask
   Clock::time_point since = Clock::now();
-  std::string token;  // what may stand for it in the record's queue
+  bool queued = false;  // in the record; unchanged while it sleeps
 
   void notify() const { wake(); }
 };
@@ -209,11 +209,10 @@ LocalQueue::Woken LocalQueue::Waiter::get_up() {
 }
 
 std::optional<Clock::time_point> LocalQueue::Waiter::nap(std::optional<Clock::time_point> limit,
-                                                         bool stop, const std::string& token,
-                                                         Woken& woken) {
+                                                         bool stop, bool queued, Woken& woken) {
   const MutexLock lock(queue_->mutex_);
   if (entry_->state == Entry::State::busy) {
-    entry_->token = token;
+    entry_->queued = queued;
     entry_->state = Entry::State::asleep;
   }
   const auto until = sleep_on(limit, stop);
@@ -236,7 +235,7 @@ LocalQueue::Claim::~Claim() {
 
 const Bid& LocalQueue::Claim::bid() const noexcept { return entry_->bid; }
 
-const std::string& LocalQueue::Claim::token() const noexcept { return entry_->token; }
+bool LocalQueue::Claim::is_queued() const noexcept { return entry_->queued; }
 
 bool LocalQueue::Claim::serve(Handoff handoff) {
   const MutexLock lock(queue_->mutex_);

@@ -75,11 +75,10 @@ class LocalQueue::Waiter {
   /// before it asked get that error instead of asking one by one.
   void fail(const SharedFailure& failure);
   /// When to ask again, unless `wake` is called before: its turn, or `limit`, or it was served.
-  /// Call nothing else until it returns nullopt, with how the nap ended in `woken`. `token` is
-  /// the waiter's token in the record's queue. `stop`: end it now.
+  /// Call nothing else until it returns nullopt, with how the nap ended in `woken`. `queued`:
+  /// whether it has a seat in the record's queue. `stop`: end it now.
   [[nodiscard]] std::optional<Clock::time_point> nap(std::optional<Clock::time_point> limit,
-                                                     bool stop, const std::string& token,
-                                                     Woken& woken);
+                                                     bool stop, bool queued, Woken& woken);
   /// Leaves the line, once. The next waiter gets the seat; if `acquired`, it awaits a hand-over.
   [[nodiscard]] Left leave(std::optional<std::string> seat, bool acquired);
 
@@ -107,8 +106,8 @@ class LocalQueue::Claim {
   Claim& operator=(Claim&&) = delete;
   ~Claim();
   [[nodiscard]] const Bid& bid() const noexcept;
-  /// The waiter's token in the record's queue.
-  [[nodiscard]] const std::string& token() const noexcept;
+  /// Whether it has a seat in the record's queue.
+  [[nodiscard]] bool is_queued() const noexcept;
   /// False where it has left the line meanwhile: the lock is nobody's then.
   [[nodiscard]] bool serve(Handoff handoff);
 

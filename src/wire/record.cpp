@@ -46,9 +46,7 @@ bool take_number(std::string_view& text, std::uint64_t most, std::uint64_t& numb
          number <= most;
 }
 
-void append_entry(std::string& text, char kind, const Entry& entry, std::uint64_t count) {
-  text += ' ';
-  text += kind;
+void append_entry(std::string& text, const Entry& entry, std::uint64_t count) {
   text += entry.token;
   text += ":x";
   append_number_after(text, ':', static_cast<std::uint64_t>(entry.lease.count()));
@@ -134,7 +132,8 @@ void Record::encode_into(std::string& text) const {
   for (const Entry& entry : entries) {
     // The word that reserves it raises the count.
     const bool reserved = entry.reserved && entry.count > 0;
-    append_entry(text, entry.confirmed ? '+' : '*', entry, entry.count - (reserved ? 1 : 0));
+    text += entry.confirmed ? " +" : " *";
+    append_entry(text, entry, entry.count - (reserved ? 1 : 0));
     if (reserved) append_reserve_word(text, entry.token, entry.count - 1, entry.end);
     if (entry.fence) append_fence_word(text, entry.token, entry.fence);
   }
@@ -193,6 +192,14 @@ void Record::apply(std::string_view word, bool& is_ours) {
     ++entry->count;
     entry->reserved = false;
     entry->confirmed = entry->confirmed || holds(token);
+  } else if (kind == '>') {
+    Entry next;
+    is_ours = !token.empty() && parse_entry(word, next);
+    if (!is_ours || !holds(token) || includes(next.token)) return;
+    // A named owner's members hold by each other's places.
+    if (entry->owner() != "-" || next.owner() != "-") return;
+    next.confirmed = true;
+    *entry = std::move(next);
   } else if (kind == '!') {
     is_ours = take_number(word, max_number, count) && word.empty();
     if (is_ours && entry != nullptr && entry->count == count) remove(token);
@@ -274,7 +281,15 @@ void Record::remove(std::string_view token) {
 }
 
 void append_entry_word(std::string& text, const Entry& entry) {
-  append_entry(text, '?', entry, entry.count);
+  text += " ?";
+  append_entry(text, entry, entry.count);
+}
+
+void append_handoff_word(std::string& text, std::string_view token, const Entry& next) {
+  text += " >";
+  text += token;
+  text += ':';
+  append_entry(text, next, next.count);
 }
 
 void append_lease_word(std::string& text, std::string_view token, std::int64_t end) {

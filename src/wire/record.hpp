@@ -52,8 +52,8 @@ struct Entry {
 ///   +ENTRY            as rewritten: its END is that of a lease
 ///   *ENTRY            as rewritten: waits, or was let in and has not confirmed
 ///   =TOKEN:END        its lease begins anew, by a renewal or a confirmation
-///   -TOKEN            has left
-///   !TOKEN:COUNT      taken out, if its COUNT is still this
+///   >TOKEN:ENTRY      a holder without a named owner has handed over to ENTRY, which takes its
+///   place -TOKEN            has left !TOKEN:COUNT      taken out, if its COUNT is still this
 ///   %TOKEN:COUNT:END  reserved for its owner, if its COUNT is still this
 ///   #TOKEN:FENCE      the fencing token, for members of its owner
 ///   ~HOLD_US:DEVIATION_US
@@ -100,6 +100,7 @@ struct Record {
 
 /// The words, with their leading space, to be appended to a log.
 void append_entry_word(std::string& text, const Entry& entry);  ///< ?ENTRY
+void append_handoff_word(std::string& text, std::string_view token, const Entry& next);
 void append_lease_word(std::string& text, std::string_view token, std::int64_t end);
 void append_leave_word(std::string& text, std::string_view token);
 void append_removal_word(std::string& text, std::string_view token, std::uint64_t count);

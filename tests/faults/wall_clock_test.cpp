@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <memory>
+#include <thread>
 
 #include "memcachedlock/memcachedlock.hpp"
 #include "support/local_server.hpp"
@@ -103,6 +104,36 @@ TEST_F(ServersClock, MayBePast2038) {
   EXPECT_FALSE(mcl::Lock(client, "key", options).try_lock());
   EXPECT_EQ(lock.release(), mcl::Release::released);
   EXPECT_TRUE(lock.try_lock());
+}
+
+// Fault: the same; the server can't be told when an item expires, only in how long. Promise: who
+// writes a record anew does not shorten the lease of those that are in it.
+TEST_F(ServersClock, PastItNoLeaseIsShortenedByAnother) {
+  const auto server = start("@2039-01-01 00:00:00");
+  const mcl::MemcachedClient client(server->address());
+  const auto time_to_live = [&] {
+    const std::string answer = server->ask("mg memcachedlock:key t\r\n", "\r\n");
+    return answer.starts_with("HD t") ? std::stol(answer.substr(4)) : 0;
+  };
+  const auto owner = mcl::OwnerId::named("o");
+  mcl::RLock holder(client, "key", {.timeout = 1h, .owner = owner});
+  holder.lock();
+  EXPECT_GT(time_to_live(), 3'000);
+  // The members of one owner, from another process as it were.
+  const mcl::MemcachedClient other(server->address());
+  std::jthread([&] {
+    EXPECT_TRUE(mcl::RLock(other, "key", {.timeout = 300ms, .owner = owner}).try_lock());
+  }).join();
+  EXPECT_GT(time_to_live(), 3'000);
+  // One that waits and writes the record anew.
+  std::string words;
+  for (int i = 0; i < 60; ++i) words += " -nobody.1";
+  (void)server->ask("append memcachedlock:key 0 0 " + std::to_string(words.size()) + "\r\n" +
+                    words + "\r\n");
+  EXPECT_FALSE(mcl::Lock(other, "key", {.timeout = 300ms, .fair = true}).try_lock_for(300ms));
+  EXPECT_EQ(server->get("memcachedlock:key").find("nobody"), std::string::npos);
+  EXPECT_GT(time_to_live(), 3'000);
+  EXPECT_TRUE(holder.extend());
 }
 
 // Fault: a clock that was never set. memcached then takes no time for past, and would keep what is

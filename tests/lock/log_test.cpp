@@ -2,6 +2,8 @@
 // are written here by hand, as a client that has died since, or whose word comes late, left them.
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <functional>
 #include <memory>
 #include <regex>
 #include <string>
@@ -184,6 +186,117 @@ TEST_F(Log, TokensRiseThoughAnEntryIsTakenOver) {
         eventually([&] { return recorder->count(mcl::EventKind::contended) == 1 + renews; }));
     EXPECT_EQ(holder.release(), mcl::Release::released);
   }
+}
+
+// Promise: a named owner's entry goes to nobody else, as its members hold by it.
+TEST_F(Log, ANamedOwnersEntryIsNotHandedOver) {
+  mcl::RLock holder(client, "key", {.timeout = 1h, .owner = mcl::OwnerId::named("o")});
+  holder.lock();
+  append(" ?" + entry("other.1", time_in(3'600)));
+  EXPECT_TRUE(holder.extend());  // which learns of it
+  std::jthread next([&] { lock_once(mcl::Lock(client, "key", {.timeout = 1h})); });
+  EXPECT_TRUE(eventually([&] { return recorder->count(mcl::EventKind::contended) == 1; }));
+  EXPECT_EQ(holder.release(), mcl::Release::released);
+  EXPECT_EQ(mcl::inspect(client, "key")->holders.at(0).token, "other.1");
+  append(" -other.1");
+}
+
+// Promise: whom somebody saw hold is not taken out in the place of the next, to whom it handed
+// over.
+TEST_F(Log, ABreakHitsNoneThatWasHandedTheLock) {
+  mcl::Lock holder(client, "key", {.timeout = 1h});
+  holder.lock();
+  append(" ?" + entry("other.1", time_in(3'600)));
+  EXPECT_TRUE(holder.extend());
+  const auto seen = mcl::inspect(client, "key");
+  std::jthread next([&] {
+    mcl::Lock lock(client, "key", {.timeout = 1h});
+    lock.lock();
+    EXPECT_EQ(mcl::break_lock(client, *seen), mcl::Broken::changed);
+    append(" -other.1");
+    EXPECT_EQ(lock.release(), mcl::Release::released);
+  });
+  EXPECT_TRUE(eventually([&] { return recorder->count(mcl::EventKind::contended) == 1; }));
+  EXPECT_EQ(holder.release(), mcl::Release::released);
+}
+
+/// Does something between two requests of a thread.
+class Meanwhile : public mcl::Observer {
+ public:
+  explicit Meanwhile(std::function<void()> act) : act_(std::move(act)) {}
+  void on_event(const mcl::Event& /*event*/) override {}
+  void on_round_trip(std::string_view /*server*/, std::chrono::nanoseconds /*time*/) override {
+    act_();
+  }
+
+ private:
+  std::function<void()> act_;
+};
+
+// Fault: an acquire needs two requests, and is taken out between them. Promise: it does not come
+// back under the same token, as another removal of that may be on its way.
+TEST_F(Log, ATokenThatHasLeftIsNotUsedAgain) {
+  std::string taken_out;
+  std::atomic<bool> has_struck{false};
+  const auto meanwhile = std::make_shared<Meanwhile>([&] {
+    std::smatch match;
+    const std::string text = record();
+    if (has_struck || !std::regex_search(text, match, std::regex("[+?]([^:]+):x"))) return;
+    taken_out = match[1];
+    append(" !" + taken_out + ":0 ?" + entry("other.1", "0"));
+    has_struck = true;
+  });
+  const mcl::MemcachedClient watched(server.address(), {.observer = meanwhile});
+  mcl::RLock lock(watched, "key", {.owner = mcl::OwnerId::named("o")});
+  std::jthread leaves([&] {
+    EXPECT_TRUE(eventually([&] { return has_struck.load(); }));
+    append(" -other.1");
+  });
+  EXPECT_TRUE(lock.try_lock_for(60s));
+  EXPECT_NE(mcl::inspect(client, "key")->holders.at(0).token, taken_out);
+}
+
+// Fault: waiters have died, none of which had its turn. Promise: who comes takes all out at once
+// whose wait is over, though it does not wait itself.
+TEST_F(Log, DeadWaitersCostNothing) {
+  std::string words;
+  for (int i = 0; i < 20; ++i) words += " *" + entry("dead." + std::to_string(i), time_in(-20));
+  put("mcl2 0" + words);
+  const auto began = std::chrono::steady_clock::now();
+  EXPECT_TRUE(mcl::Lock(client, "key").try_lock());
+  EXPECT_LT(std::chrono::steady_clock::now() - began, 10s);
+}
+
+// Fault: the item was deleted by hand. Promise: the holder is told, also where it expects others.
+TEST_F(Log, ADeletedLockIsLost) {
+  mcl::Lock lock(client, "key");
+  for (int round = 0; round < 2; ++round) {
+    lock.lock();
+    append(" ?" + entry("other.1", time_in(40)) + " -other.1");
+    EXPECT_EQ(lock.release(), mcl::Release::released);
+  }
+  lock.lock();
+  (void)server.ask("delete memcachedlock:key\r\n");
+  EXPECT_EQ(lock.release(), mcl::Release::lost);
+}
+
+// Promise: inspect() shows the token that the holder has, or none.
+TEST_F(Log, AnotherTokenIsNotShown) {
+  mcl::Lock holder(other, "key", {.timeout = 1h});
+  holder.lock();
+  const auto token = holder.fencing_token();
+  EXPECT_EQ(mcl::inspect(client, "key")->token, token);
+  {
+    std::jthread waiter(
+        [&] { EXPECT_FALSE(mcl::Lock(client, "key", {.fair = true}).try_lock_for(100ms)); });
+  }
+  std::string words;
+  for (int i = 0; i < 60; ++i) words += " -nobody.1";
+  append(words);
+  EXPECT_FALSE(mcl::Lock(client, "key", {.fair = true}).try_lock_for(100ms));  // writes it anew
+  EXPECT_EQ(record().find("nobody"), std::string::npos);
+  const auto shown = mcl::inspect(client, "key")->token;
+  EXPECT_TRUE(!shown || shown == token);
 }
 
 // Fault: the last holder died between its word and the removal of the item.

@@ -22,8 +22,8 @@ class LocalQueues : public testing::Test {
     explicit Waiting(const SharedSpec& spec, OwnerId owner = OwnerId::this_thread())
         : waiter({spec, std::move(owner), "h:1:2"}, [this] { ++wakes; }) {}
     /// When it wants to be called; nothing when its nap is over.
-    std::optional<Clock::time_point> nap(const std::string& token = "seat", bool stop = false) {
-      return waiter.nap(std::nullopt, stop, token, woken);
+    std::optional<Clock::time_point> nap(bool queued = false, bool stop = false) {
+      return waiter.nap(std::nullopt, stop, queued, woken);
     }
     int wakes = 0;
     Woken woken;
@@ -90,10 +90,10 @@ TEST_F(LocalQueues, EndANapByALimitOrAStop) {
   first.waiter.ask_after(1h);
   Woken woken;
   const auto soon = Clock::now() + 10min;
-  EXPECT_LE(first.waiter.nap(soon, false, "seat", woken), soon);
-  EXPECT_FALSE(first.waiter.nap(Clock::now(), false, "seat", woken));
+  EXPECT_LE(first.waiter.nap(soon, false, false, woken), soon);
+  EXPECT_FALSE(first.waiter.nap(Clock::now(), false, false, woken));
   EXPECT_TRUE(first.nap());
-  EXPECT_FALSE(first.nap("seat", true));
+  EXPECT_FALSE(first.nap(false, true));
 }
 
 TEST_F(LocalQueues, HandTheLockToTheFirstThatSleeps) {
@@ -103,18 +103,19 @@ TEST_F(LocalQueues, HandTheLockToTheFirstThatSleeps) {
   EXPECT_FALSE(LocalQueue::claim(*spec));  // it asks just now
   EXPECT_TRUE(first.waiter.may_ask());
   first.waiter.ask_after(1h);
-  EXPECT_TRUE(first.nap("its seat"));
+  EXPECT_TRUE(first.nap(true));
   {
     const auto claim = LocalQueue::claim(*spec);
     ASSERT_TRUE(claim);
-    EXPECT_EQ(claim->token(), "its seat");
+    EXPECT_TRUE(claim->is_queued());
     EXPECT_EQ(claim->bid().spec, spec);
     EXPECT_FALSE(LocalQueue::claim(*spec));
-    EXPECT_TRUE(first.nap("its seat", true));  // whoever has claimed it decides
+    EXPECT_TRUE(first.nap(true, true));  // whoever has claimed it decides
   }
   EXPECT_TRUE(first.nap());  // given up: it sleeps on
   auto claim = LocalQueue::claim(*spec);
   ASSERT_TRUE(claim);
+  EXPECT_TRUE(claim->is_queued());
   Handoff handoff;
   handoff.token = "new";
   EXPECT_TRUE(claim->serve(std::move(handoff)));

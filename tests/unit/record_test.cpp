@@ -101,6 +101,9 @@ TEST(Record, RefusesWhatItNeverWrites) {
                                  "mcl2 1 +t:x:1:1:0:1:@p",
                                  "mcl2 1 +t:x:1:1:0:1",
                                  "mcl2 1 ?",
+                                 "mcl2 1 >t",
+                                 "mcl2 1 >t:u",
+                                 "mcl2 1 >:u:x:1:1:0:1:-@p",
                                  "mcl2 1 -",
                                  "mcl2 1 -t:1",
                                  "mcl2 1 =t",
@@ -226,6 +229,29 @@ TEST(Record, TellsWhetherOneHasLeft) {
   EXPECT_EQ(Record::left(held + " -ab", "a"), std::nullopt);
 }
 
+TEST(Record, AHolderHandsItsPlaceOver) {
+  std::string word;
+  append_handoff_word(word, "a", entry("c"));
+  EXPECT_EQ(word, " >a:c:x:1500:1795723980:0:1000:-@host:2:3");
+  const std::string held = start + came("a") + " =a:1795723985 #a:1:2" + came("b");
+  EXPECT_EQ(order(held + word), "c|b*");
+  const Entry after = read(held + word).entries[0];
+  EXPECT_EQ(after.count, 0U);
+  EXPECT_EQ(after.end, 1795723980);
+  EXPECT_FALSE(after.fence);
+  // A word about one that is not there, comes twice, or does not hold.
+  EXPECT_EQ(order(held + " -a" + word), "b*");
+  EXPECT_EQ(order(held + word + word), "c|b*");
+  EXPECT_EQ(order(held + word + " -c" + word), "b*");
+  EXPECT_EQ(order(start + came("b") + came("a") + word), "b|a*");
+  EXPECT_EQ(order(held + came("c") + word), "a|b*c*");
+  // Members of a named owner hold by each other's places.
+  std::string named;
+  append_handoff_word(named, "a", entry("c", "n:o@host:2:3"));
+  EXPECT_EQ(order(held + named), "a|b*");
+  EXPECT_EQ(order(start + came("a", "n:o@host:2:3") + word), "a");
+}
+
 TEST(Record, KnowsItsEntries) {
   Record record = read(start + came("a") + came("b") + came("c"));
   EXPECT_TRUE(record.holds("a"));
@@ -251,7 +277,7 @@ std::vector<std::string> random_words(std::minstd_rand& random, std::size_t coun
     const auto who = pick(5);
     const std::string token = "t." + std::to_string(who);
     std::string word;
-    switch (pick(8)) {
+    switch (pick(9)) {
       case 0:
       case 1:
       case 2:  // a token is of one owner
@@ -268,6 +294,9 @@ std::vector<std::string> random_words(std::minstd_rand& random, std::size_t coun
         break;
       case 6:
         append_reserve_word(word, token, pick(4), static_cast<std::int64_t>(pick(9)));
+        break;
+      case 7:
+        append_handoff_word(word, token, entry("t." + std::to_string(pick(5)), places[pick(2)]));
         break;
       default:
         append_fence_word(word, token, {1, 1 + pick(9)});
@@ -312,7 +341,8 @@ TEST(Record, NoWordOfAnotherEndsAHolding) {
       for (std::size_t at = 0; at < before.holders(); ++at) {
         const std::string& token = before.entries[at].token;
         if (after.holds(token)) continue;
-        const bool own = word == " -" + token || word.starts_with(" !" + token + ":");
+        const bool own = word == " -" + token || word.starts_with(" !" + token + ":") ||
+                         word.starts_with(" >" + token + ":");
         ASSERT_TRUE(own) << text;
       }
       before = after;
