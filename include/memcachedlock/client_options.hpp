@@ -41,6 +41,12 @@ struct ClientOptions {
   std::string sasl_password = {};
   /// Most connections to one server; at least 1. The background threads have up to four more.
   std::size_t connections = 8;
+  /// Let other processes tell this one by a datagram that it holds a lock for which it has waited,
+  /// and tell them. Opens a UDP socket, when it first waits, at the address from which it reaches
+  /// the server. Without it, it looks at the lock more often, and is told nothing. The environment
+  /// variable MEMCACHEDLOCK_NOTIFY=off switches it off too. Whoever can read memcached's traffic
+  /// can make a waiter believe that it holds a lock: see the guide.
+  bool notify = true;
   /// Notified of every event. Copies of the client and its background work keep it alive.
   std::shared_ptr<Observer> observer = {};
 };

@@ -55,6 +55,16 @@ enum class LockType {
 /// Its name, as it stands above.
 [[nodiscard]] MEMCACHEDLOCK_EXPORT std::string_view to_string(LockType type) noexcept;
 
+/// How a waiter learned that it holds a lock which another had.
+enum class GrantKind {
+  told,   ///< by a datagram, in time
+  found,  ///< it looked
+  late    ///< by a datagram, when it had found it or did not wait any more
+};
+
+/// Its name, as it stands above.
+[[nodiscard]] MEMCACHEDLOCK_EXPORT std::string_view to_string(GrantKind kind) noexcept;
+
 /// One thing that happened. The views live only during the call.
 struct Event {
   EventKind kind{};                      ///< what happened, and what the other members mean for it
@@ -82,6 +92,8 @@ class MEMCACHEDLOCK_EXPORT Observer {
   virtual void on_event(const Event& event) = 0;
   /// A request that was answered. Does nothing unless it is overridden.
   virtual void on_round_trip(std::string_view server, std::chrono::nanoseconds duration);
+  /// A waiter of this process was let in. Does nothing unless it is overridden.
+  virtual void on_grant(std::string_view server, GrantKind kind);
 };
 
 /// Writes one line an event, to standard error or to `sink`. Lines are never mixed.

@@ -50,12 +50,16 @@ enum class RestartGuard {
   off      ///< none
 };
 
-/// The options of Lock and RLock.
+/// The options of Lock and RLock. Who waits is served first come, first served, between processes
+/// too: a waiter enters the queue in the lock's record, usually one for each process; try_lock()
+/// never enters. A waiter that died is passed over after 2 s, a holder that died when the server's
+/// clock shows that its lease is over, which may be 4 s later.
 struct LockOptions {
   /// Lifetime of the lease; more than 0, at most 30 days less 2 seconds.
   std::chrono::milliseconds timeout{30'000};
-  /// Longest pause between two looks at the lock while waiting; more than 0, at most 30 days less 2
-  /// seconds. Of the threads of a process in one line, only the first looks.
+  /// Longest pause between two looks at the lock of the next in its queue, where it can't be told
+  /// (ClientOptions::notify); more than 0, at most 30 days less 2 seconds. Other pauses last up to
+  /// 500 ms. Of the threads of a process in one line, only the first looks.
   std::chrono::milliseconds interval{50};
   /// Keep the lease alive from a background thread while held.
   bool renew = false;
@@ -67,15 +71,6 @@ struct LockOptions {
   OnUnavailable on_unavailable = OnUnavailable::fail;
   /// Whether to wait after a server's restart until leases from before have ended.
   RestartGuard restart_guard = RestartGuard::known;
-  /// First come, first served between processes too. A waiter enters the queue in the lock's
-  /// record, usually one for each process, and goes before all that poll; try_lock() never
-  /// enters. A waiter that died is passed over after 2 s, a holder that died when the server's
-  /// clock shows that its lease is over, which may be 4 s later. Waiters further back in the queue
-  /// look every 500 ms at least, whatever `interval` is; about twice for each `timeout` they say in
-  /// the record that they wait on. A waiter that is not fair polls. It enters the queue, unless 4
-  /// are in it, once it has waited for 50 ms and for 8 times as long as holders lately kept the
-  /// lock.
-  bool fair = false;
 };
 
 }  // namespace memcachedlock

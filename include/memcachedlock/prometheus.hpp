@@ -77,6 +77,7 @@ class PrometheusObserver : public Observer {
         waiting_(gauge(*registry_, "waiting", "Acquires that wait for another holder.")),
         wait_(histogram(*registry_, "wait_seconds", "From asking for a lock to having it.")),
         hold_(histogram(*registry_, "hold_seconds", "From having a lock to releasing it.")),
+        grants_(counter(*registry_, "grants_total", "How waiters learned that they hold a lock.")),
         round_trips_(histogram(*registry_, "round_trip_seconds", "Requests to memcached.")) {}
 
   /// Counts it.
@@ -134,6 +135,14 @@ class PrometheusObserver : public Observer {
       case EventKind::restart_seen:
         break;
     }
+  }
+
+  /// Counts it.
+  void on_grant(std::string_view server, GrantKind kind) override {
+    grants_
+        .Add({{"server", detail::utf8_or_plain(std::string(server))},
+              {"how", std::string(to_string(kind))}})
+        .Increment();
   }
 
   /// Adds it to the server's histogram.
@@ -236,6 +245,7 @@ class PrometheusObserver : public Observer {
   Gauges& waiting_;
   Histograms& wait_;
   Histograms& hold_;
+  Counters& grants_;
   Histograms& round_trips_;
 
   std::shared_mutex mutex_;

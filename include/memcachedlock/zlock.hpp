@@ -40,7 +40,6 @@ struct ZLockOptions {
   OwnerId owner = OwnerId::this_thread();                 ///< LockOptions::owner
   OnUnavailable on_unavailable = OnUnavailable::proceed;  ///< the store finds conflicts meanwhile
   RestartGuard restart_guard = RestartGuard::off;         ///< likewise
-  bool fair = false;                                      ///< LockOptions::fair
 
   /// How often the callable runs at most, with Transaction::inside; at least 1.
   int max_attempts = 3;
@@ -54,7 +53,7 @@ struct ZLockOptions {
 
   /// Those that all locks have.
   [[nodiscard]] LockOptions lock_options() const {
-    return {timeout, interval, renew, scope, owner, on_unavailable, restart_guard, fair};
+    return {timeout, interval, renew, scope, owner, on_unavailable, restart_guard};
   }
 };
 

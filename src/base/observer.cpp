@@ -57,6 +57,18 @@ std::string_view to_string(GiveUp reason) noexcept {
   return "unknown";
 }
 
+std::string_view to_string(GrantKind kind) noexcept {
+  switch (kind) {
+    case GrantKind::told:
+      return "told";
+    case GrantKind::found:
+      return "found";
+    case GrantKind::late:
+      return "late";
+  }
+  return "unknown";
+}
+
 std::string_view to_string(LockType type) noexcept {
   switch (type) {
     case LockType::lock:
@@ -72,6 +84,7 @@ std::string_view to_string(LockType type) noexcept {
 Observer::~Observer() = default;
 
 void Observer::on_round_trip(std::string_view /*server*/, std::chrono::nanoseconds /*duration*/) {}
+void Observer::on_grant(std::string_view /*server*/, GrantKind /*kind*/) {}
 
 LogObserver::LogObserver()
     : sink_([](std::string_view line) {

@@ -98,7 +98,9 @@ std::string next_token() {
   return token;
 }
 
-bool is_of_this_process(std::string_view token) { return token.starts_with(identity().random); }
+std::string_view process_token() { return identity().random; }
+
+bool is_of_this_process(std::string_view token) { return token.starts_with(process_token()); }
 
 std::uint64_t random_bits() {
   std::uint64_t bits = 0;

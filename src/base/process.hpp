@@ -69,7 +69,10 @@ class PerProcess {
 /// 128 random bits of this process in hex, then a number: no two acquisitions share it.
 std::string next_token();
 
-/// Whether `token` begins with this process's random bits.
+/// This process's random bits, in hex.
+std::string_view process_token();
+
+/// Whether `token` begins with them.
 bool is_of_this_process(std::string_view token);
 
 /// Never 0.

@@ -85,28 +85,49 @@ void TimerThread::start() {
 }
 
 bool TimerThread::schedule(const std::shared_ptr<Task>& task, Times times) {
-  bool first = false;
-  {
-    const MutexLock lock(mutex_);
-    if (stopping_) return false;
-    start();
-    if (task->times_) {
-      times.due = std::min(times.due, task->times_->due);
-      times.latest = std::min(times.latest, task->times_->latest);
-      remove(task);
-    }
-    const auto entry = tasks_.emplace(times.due, task).first;
-    try {
-      latest_.insert(times.latest);
-    } catch (...) {  // no memory
-      tasks_.erase(entry);
-      throw;
-    }
-    task->times_ = times;
-    first = entry == tasks_.begin();
+  const MutexLock lock(mutex_);
+  if (stopping_) return false;
+  start();
+  if (task->times_) {
+    times.due = std::min(times.due, task->times_->due);
+    times.latest = std::min(times.latest, task->times_->latest);
+    remove(task);
   }
-  if (first) changed_.notify_one();
+  const auto entry = tasks_.emplace(times.due, task).first;
+  try {
+    latest_.insert(times.latest);
+  } catch (...) {  // no memory
+    tasks_.erase(entry);
+    throw;
+  }
+  task->times_ = times;
+  // It may be about to wake up for one that was cancelled.
+  if (asleep_until_ && times.due < *asleep_until_) wake();
   return true;
+}
+
+void TimerThread::pass_time_with(const std::function<std::shared_ptr<Pastime>()>& make) {
+  const MutexLock lock(mutex_);
+  if (pastime_) return;
+  wake();
+  pastime_ = make();
+}
+
+void TimerThread::wake() {
+  if (pastime_) pastime_->interrupt();
+  changed_.notify_one();
+}
+
+void TimerThread::sleep_until(Clock::time_point until) {
+  asleep_until_ = until;
+  if (const auto pastime = pastime_) {
+    mutex_.unlock();
+    pastime->wait_until(until);
+    mutex_.lock();
+  } else {
+    changed_.wait_until(mutex_, until);
+  }
+  asleep_until_.reset();
 }
 
 void TimerThread::remove(const std::shared_ptr<Task>& task) {
@@ -145,8 +166,8 @@ void TimerThread::stop(bool for_good) {
     const MutexLock lock(mutex_);
     stopping_ = true;
     thread.swap(thread_);
+    wake();
   }
-  changed_.notify_one();
   if (thread.joinable()) {
     if (thread.get_id() == std::this_thread::get_id()) {
       thread.detach();  // a task of it has called exit()
@@ -164,16 +185,17 @@ void TimerThread::run() {
     if (tasks_.empty()) {
       const auto until = wanted_ + max_idle;
       if (Clock::now() < until) {
-        changed_.wait_until(mutex_, until);
+        sleep_until(until);
         continue;
       }
+      pastime_.reset();
       thread_.detach();
       break;
     }
     const auto now = Clock::now();
     if (const auto due = tasks_.begin()->first; due > now) {
       // Holding no task: it may be cancelled meanwhile.
-      changed_.wait_until(mutex_, std::min<Clock::time_point>(due, now + max_nap));
+      sleep_until(std::min<Clock::time_point>(due, now + max_nap));
       continue;
     }
     Batch batch = take_due(now);

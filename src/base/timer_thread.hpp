@@ -9,6 +9,7 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <set>
@@ -56,6 +57,20 @@ class TimerThread {
     std::optional<Times> times_;  // guarded by the thread's mutex
   };
 
+  /// What the thread does while it waits for the next task.
+  class Pastime {
+   public:
+    virtual ~Pastime() = default;
+    /// Returns at `until`, or after interrupt(), which may have come before; sometimes earlier.
+    virtual void wait_until(Clock::time_point until) = 0;
+    virtual void interrupt() = 0;
+
+   protected:
+    Pastime() = default;
+    Pastime(const Pastime&) = default;
+    Pastime& operator=(const Pastime&) = default;
+  };
+
   /// For requests to this server that no caller waits for.
   static TimerThread& renewing(const std::string& server);
   /// For requests to this server by callers that must not block.
@@ -75,6 +90,8 @@ class TimerThread {
   /// Calls `task` once at `times.due`, or earlier if that was agreed before. False when the process
   /// ends, and nothing is called any more. Throws std::system_error where the thread can't be made.
   bool schedule(const std::shared_ptr<Task>& task, Times times);
+  /// In place of only sleeping, as long as the thread runs; `make` is called if it has none.
+  void pass_time_with(const std::function<std::shared_ptr<Pastime>()>& make);
   /// Not called again, except for a call under way.
   void cancel(const std::shared_ptr<Task>& task);
   /// Joins the thread. `for_good`: nothing is called any more.
@@ -83,6 +100,8 @@ class TimerThread {
  private:
   void run();
   void start() MCL_REQUIRES(mutex_);
+  void sleep_until(Clock::time_point until) MCL_REQUIRES(mutex_);
+  void wake() MCL_REQUIRES(mutex_);
   void remove(const std::shared_ptr<Task>& task) MCL_REQUIRES(mutex_);
   /// Unschedules and returns the first task and its group's due ones.
   Batch take_due(Clock::time_point now) MCL_REQUIRES(mutex_);
@@ -92,6 +111,8 @@ class TimerThread {
   std::set<std::pair<Clock::time_point, std::shared_ptr<Task>>> tasks_ MCL_GUARDED_BY(mutex_);
   std::multiset<Clock::time_point> latest_ MCL_GUARDED_BY(mutex_);
   std::thread thread_ MCL_GUARDED_BY(mutex_);
+  std::shared_ptr<Pastime> pastime_ MCL_GUARDED_BY(mutex_);
+  std::optional<Clock::time_point> asleep_until_ MCL_GUARDED_BY(mutex_);
   Clock::time_point wanted_ MCL_GUARDED_BY(mutex_){};  // when it was last started or prepared
   std::atomic<bool> stopping_{false};                  // raised under the mutex
 };

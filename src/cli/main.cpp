@@ -133,7 +133,13 @@ void CommandLine::add_run() {
       "--no-wait,-n", [this] { run.wait = milliseconds(0); }, "do not wait for the lock");
   add_duration(command, "--timeout", "of the lease, which is renewed meanwhile (30s)",
                [this](milliseconds lease) { run.timeout = lease; });
-  command.add_flag("--fair", run.fair, "first come, first served");
+  command.add_flag(
+      "--fair",
+      [](std::int64_t) {
+        std::fputs("memcachedlock: --fair is not needed: all waits are first come, first served\n",
+                   stderr);
+      },
+      "accepted, but all waits are first come, first served");
   static const std::map<std::string, OnLost> ways{
       {"term", OnLost::term}, {"kill", OnLost::kill}, {"ignore", OnLost::ignore}};
   command

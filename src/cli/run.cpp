@@ -222,7 +222,6 @@ int run(const CommonOptions& common, const RunOptions& options) {
   lock_options.timeout = options.timeout;
   lock_options.renew = true;
   lock_options.scope = common.scope;
-  lock_options.fair = options.fair;
   Lock lock(client, options.key, lock_options);
 
   int signal = 0;

@@ -17,7 +17,6 @@ struct RunOptions {
   std::vector<std::string> command;
   std::optional<milliseconds> wait;  ///< nothing: as long as it takes; 0: not at all
   milliseconds timeout{30'000};
-  bool fair = false;
   OnLost on_lost = OnLost::term;
   milliseconds grace{10'000};
   int conflict_status = 1;

@@ -31,7 +31,8 @@ Acquisition::~Acquisition() { leave_line(); }
 Candidate& Acquisition::candidate() {
   if (!candidate_) {
     candidate_.emplace(spec_, spec_->reenters() ? owner_ : OwnerId::this_thread(),
-                       how_ == Waiting::event_loop ? label_ : thread_label());
+                       how_ == Waiting::event_loop ? label_ : thread_label(), wake_,
+                       how_ == Waiting::event_loop);
   }
   return *candidate_;
 }
@@ -44,16 +45,19 @@ std::optional<Clock::time_point> Acquisition::step(bool cancelled) {
 
 std::optional<Clock::time_point> Acquisition::turn(bool cancelled) {
   if (generation_ != process_generation()) become_another();
+  const bool told = candidate_ && candidate_->is_told();
   if (napping_) {
     LocalQueue::Woken woken;
-    if (const auto until = waiter_->nap(deadline_, cancelled, candidate().is_queued(), woken)) {
+    if (const auto until =
+            waiter_->nap(deadline_, cancelled || told, candidate().is_queued(), woken)) {
       return until;
     }
     napping_ = false;
     if (woken.index() != 0 && attempt(std::move(woken))) return std::nullopt;
   }
   if (cancelled) cancel();
-  if (!waiter_ && Clock::now() < again_ && !is_late()) {  // called early
+  if (told && waiter_) waiter_->ask_after({});
+  if (!waiter_ && !told && Clock::now() < again_ && !is_late()) {  // called early
     return deadline_ ? std::min(again_, *deadline_) : again_;
   }
   if (is_my_turn()) {
@@ -190,6 +194,10 @@ bool Acquisition::settle(const std::shared_ptr<Holding>& holding) {
   return true;
 }
 
+Mailbox* Acquisition::mailbox() const {
+  return candidate_ && candidate_->is_queued() ? &spec_->server.mailbox() : nullptr;
+}
+
 void Acquisition::back_off(const Contention& contention) {
   // A holder in this process wakes those in line, but not one yet to join.
   const bool unseen = uses_line_ && !waiter_ && contention.local;
@@ -264,7 +272,7 @@ void Acquisition::cancel() {
 
 /// If so, asking at once would fail or jump the line.
 bool Acquisition::others_wait() const {
-  return LocalQueue::has(*spec_) || (spec_->options.fair && spec_->history.contended());
+  return LocalQueue::has(*spec_) || spec_->history.contended();
 }
 
 void Acquisition::join_line() { waiter_.emplace(candidate().bid(), wake_); }

@@ -41,6 +41,8 @@ class Acquisition {
   /// Usually few requests; never sleeps. When to call it again, unless `wake` is called before;
   /// nothing when it has ended. Throws what BasicLock::lock() does, and has ended then, too.
   std::optional<Clock::time_point> step(bool cancelled);
+  /// What the thread that drives it should read until the next step; null if nothing comes there.
+  [[nodiscard]] Mailbox* mailbox() const;
   /// Whether it has ended with the lock held, or with leave to go on without it.
   [[nodiscard]] bool acquired() const noexcept { return acquired_; }
   /// Ends the acquire; what it has written is removed in the background.

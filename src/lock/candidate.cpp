@@ -13,6 +13,7 @@
 #include "lock/own_entry.hpp"
 #include "lock/remove_token.hpp"
 #include "memcachedlock/error.hpp"
+#include "waiting/waker.hpp"
 
 namespace memcachedlock::detail {
 
@@ -20,15 +21,11 @@ namespace {
 
 using std::chrono::milliseconds;
 
-// The record must stay short: every look reads it. A waiter that finds it full polls.
-constexpr std::size_t max_waiters = 64;
+// The record must stay short: every look reads it. A waiter that finds it full looks now and then.
+constexpr std::size_t max_waiters = 1'000;
 
-// A waiter that has polled for this many usual holds and at least `min_starving`
-// starves and enters the queue too, unless `max_starving` waiters are in it:
-// should they all have died, each costs the others a grace.
-constexpr int turns_until_starving = 8;
-constexpr milliseconds min_starving{50};
-constexpr std::size_t max_starving = 4;
+// How often a word is appended that did not land: the item is too large for more.
+constexpr int max_entries_tried = 3;
 
 // How often a waiter that looks once writes to go on waiting.
 constexpr int max_stays = 4;
@@ -67,10 +64,22 @@ class FirstSights {
 
 }  // namespace
 
-Candidate::Candidate(SharedSpec spec, OwnerId owner, std::string label)
+Candidate::Told::Told(const std::string& token, const std::function<void()>& wake, Mailbox* by_loop)
+    : box(token, wake), read_by_loop(by_loop) {
+  if (read_by_loop != nullptr) read_by_loop->add_loop_wait(1);
+}
+
+Candidate::Told::~Told() {
+  if (read_by_loop != nullptr) read_by_loop->add_loop_wait(-1);
+}
+
+Candidate::Candidate(SharedSpec spec, OwnerId owner, std::string label, std::function<void()> wake,
+                     bool is_for_loop)
     : bid_{std::move(spec), std::move(owner), std::move(label)},
       generation_(process_generation()),
-      token_(next_token()) {}
+      token_(next_token()),
+      wake_(std::move(wake)),
+      is_for_loop_(is_for_loop) {}
 
 Candidate::~Candidate() {
   if (queued_ && generation_ == process_generation()) leave_seat(token_);
@@ -96,9 +105,21 @@ std::optional<std::string> Candidate::give_seat() {
 }
 
 void Candidate::take_seat(std::string token) {
+  renew_token();
   token_ = std::move(token);
+  open_inbox();
   queued_ = seen_ = true;
   written_ = {.end = std::numeric_limits<std::int64_t>::max()};  // another has counted its lease
+}
+
+/// Before it enters the queue: it may be told before that is answered.
+void Candidate::open_inbox() {
+  if (inbox_) return;
+  Mailbox& mailbox = spec_->server.mailbox();
+  inbox_.emplace(token_, wake_, is_for_loop_ ? &mailbox : nullptr);
+  // The thread may have begun anew since.
+  if (!is_for_loop_) return;
+  spec_->server.acquiring().pass_time_with([&] { return std::make_shared<LoopPastime>(mailbox); });
 }
 
 Snapshot Candidate::add() {
@@ -116,19 +137,23 @@ Snapshot Candidate::append(const Server::Words& words) {
 }
 
 Snapshot Candidate::enter_queue() {
+  open_inbox();
   written_ = {.started = Clock::now()};
-  return append([&](std::string& text, std::int64_t end) {
+  wait_ = {};
+  wait_.entered = written_.started;
+  return append([&](std::string& text, const Server::Stamps& now) {
     Entry entry = entry_of(bid_, token_);
-    entry.end = written_.end = end;
+    entry.end = written_.end = now.end;
+    entry.told_at = now.told_at;
     append_entry_word(text, entry);
   });
 }
 
 Snapshot Candidate::append_lease(const Entry& own) {
   written_ = {.started = Clock::now(), .count = own.count + 1};
-  return append([&](std::string& text, std::int64_t end) {
-    written_.end = end;
-    append_lease_word(text, token_, end);
+  return append([&](std::string& text, const Server::Stamps& now) {
+    written_.end = now.end;
+    append_lease_word(text, token_, now.end);
   });
 }
 
@@ -140,7 +165,7 @@ Snapshot Candidate::write(Record record, const Cas& cas) {
   const bool holds = own != nullptr && sent_->holds(token_);
   if (holds) {
     term.holder = token_;
-    if (sent_->entries.size() == 1 && !options.fair) term.item = options.timeout;
+    if (sent_->entries.size() == 1) term.item = options.timeout;
     written_ = {Clock::now(), 0, own->count, true};
   }
   auto snapshot = spec_->server.cas_and_read(spec_->key, *sent_, term, cas, may_have_landed_);
@@ -166,7 +191,8 @@ std::optional<Snapshot> Candidate::complete(const Record& found, const Snapshot&
   if (!own.fence) {
     if (!snapshot.asked_epoch) return spec_->server.read(spec_->key);
     const FencingToken fence{epoch_of(snapshot), cas.id};
-    return append([&](std::string& text, std::int64_t) { append_fence_word(text, token_, fence); });
+    return append(
+        [&](std::string& text, const Server::Stamps&) { append_fence_word(text, token_, fence); });
   }
   // It is inside now, so it need not be kept reserved by another process.
   std::string words;
@@ -175,7 +201,7 @@ std::optional<Snapshot> Candidate::complete(const Record& found, const Snapshot&
     if (one.reserved) append_removal_word(words, one.token, one.count);
   }
   if (words.empty()) return std::nullopt;
-  return append([&](std::string& text, std::int64_t) { text += words; });
+  return append([&](std::string& text, const Server::Stamps&) { text += words; });
 }
 
 std::optional<Snapshot> Candidate::stay(const Record& found, const Snapshot& snapshot) {
@@ -231,23 +257,20 @@ std::string Candidate::removals(const Record& found) {
   return words;
 }
 
-bool Candidate::is_starving() const {
-  if (!contended_) return false;
-  const Clock::duration turns = turns_until_starving * spec_->history.hold().usual;
-  return Clock::now() - contended_since_ >= std::max<Clock::duration>(turns, min_starving);
-}
-
 Candidate::Attempt Candidate::ask(bool may_queue, bool lined_up) {
   if (generation_ != process_generation()) become_another();
   const LockOptions& options = spec_->options;
   Server& server = spec_->server;
-  may_queue_ = may_queue && (options.fair || is_starving());
+  may_queue_ = may_queue;
   lined_up_ = lined_up;
   const Admission before = server.prepare(spec_->key, options.timeout, options.restart_guard);
   if (!before.open) return Guarded{before.retry_at};
   try {
+    if (inbox_) {
+      if (auto grant = inbox_->box.take()) return hear(*std::move(grant));
+    }
     const auto started = Clock::now();
-    const bool at_once = may_queue_ && options.fair && !queued_ && spec_->history.contended();
+    const bool at_once = may_queue_ && !queued_ && !local_ && spec_->history.contended();
     // A later attempt only looks: that costs least.
     if (queued_ || (contended_ && !at_once)) return judge(server.read_lock(spec_->key), started);
     return judge(at_once ? enter_queue() : add(), started);
@@ -261,6 +284,7 @@ Candidate::Attempt Candidate::ask(bool may_queue, bool lined_up) {
 Candidate::Attempt Candidate::receive(Handoff handoff) {
   handoff.snapshot.as_sent = false;  // another thread has sent it
   leave_later();
+  renew_token();
   token_ = std::move(handoff.token);
   seen_ = true;
   written_ = {handoff.started, handoff.end, 0, handoff.with_expiry};
@@ -283,6 +307,7 @@ void Candidate::become_another() {
 
 /// One that has left the record is never used again: a removal of it may be under way.
 void Candidate::renew_token() {
+  inbox_.reset();
   token_ = next_token();
   queued_ = seen_ = may_have_landed_ = false;
 }
@@ -291,9 +316,10 @@ void Candidate::renew_token() {
 Candidate::Attempt Candidate::judge(Snapshot snapshot, Clock::time_point started) {
   const Key& key = spec_->key;
   Server& server = spec_->server;
-  const LockOptions& options = spec_->options;
   int added = 0;
+  int entered = 0;
   int stays = 0;
+  bool has_removed = false;
   for (int tries = 0; tries < max_patient_tries; ++tries) {
     if (generation_ != process_generation()) become_another();
     if (!snapshot.lock) {  // freed between our two commands, or the server keeps nothing
@@ -313,6 +339,10 @@ Candidate::Attempt Candidate::judge(Snapshot snapshot, Clock::time_point started
     if (!snapshot.as_sent) spec_->history.learn(found->hold);
     if (found->holds(token_)) {
       seen_ = true;
+      if (!snapshot.asked_epoch && queued_ && !found->find(token_)->confirmed) {
+        queued_ = false;
+        server.note_grant(GrantKind::found);
+      }
       started = Clock::now();
       auto next = complete(*found, snapshot);
       if (!next) return settle(snapshot, *std::move(found));
@@ -323,16 +353,19 @@ Candidate::Attempt Candidate::judge(Snapshot snapshot, Clock::time_point started
     queued_ = position.has_value();
     if (queued_) {
       seen_ = true;
+      note_wait(*found->find(token_), snapshot, started);
     } else if (seen_) {
       renew_token();
     }
     const bool joins = !queued_ && bid_.owner.is_named() && !found->entries.empty() &&
                        found->entries.front().owner() == bid_.owner.word();
+    if (std::exchange(has_removed, false)) server.tell_holders(*found, snapshot.lock->cas);
     const std::string dead = removals(*found);
     if (joins || !dead.empty() || found->entries.empty()) {
       started = Clock::now();
       if (!dead.empty()) {
-        snapshot = append([&](std::string& text, std::int64_t) { text += dead; });
+        snapshot = append([&](std::string& text, const Server::Stamps&) { text += dead; });
+        has_removed = true;
       } else if (joins) {
         snapshot = enter_queue();
       } else {
@@ -354,20 +387,22 @@ Candidate::Attempt Candidate::judge(Snapshot snapshot, Clock::time_point started
     const bool local =
         lined_up_ && is_of_this_process(first.token) && first.confirmed && !first.reserved;
     if (found->waiters() < max_waiters) spec_->history.note_contention();
-    const std::size_t room = options.fair ? max_waiters : max_starving;
-    if (may_queue_ && !queued_ && !local && found->waiters() < room) {
+    if (may_queue_ && !queued_ && !local && found->waiters() < max_waiters &&
+        entered++ < max_entries_tried) {
       started = Clock::now();
       snapshot = enter_queue();
       continue;
     }
     if (!queued_) may_have_landed_ = false;
-    if (!std::exchange(contended_, true)) contended_since_ = started;
+    contended_ = true;
+    local_ = local;
     return Contended{{.holder = fmt::format("{}:{}", first.token, first.count),
                       .confirmed = first.confirmed,
                       .hold = found->hold,
                       .round_trip = Clock::now() - started,
                       .queue_position = position,
                       .local = local,
+                      .told = queued_ && wait_.tellable && server.mailbox().is_trusted(),
                       .lease = first.lease}};
   }
   throw ServerError(fmt::format("others change \"{}\" at {} all the time: fewer should wait for it",
@@ -384,17 +419,63 @@ std::uint64_t Candidate::epoch_of(const Snapshot& snapshot) {
       spec_->key.text(), spec_->server.name());
 }
 
+void Candidate::note_wait(const Entry& own, const Snapshot& snapshot, Clock::time_point began) {
+  wait_.looked = began;
+  wait_.tellable = own.told_at != "-";
+  if (own.end == 0) {
+    wait_.until = Clock::time_point::max();
+  } else if (own.end >= written_.end && own.count >= written_.count) {
+    wait_.until = written_.started + spec_->options.timeout;
+  }
+  if (!snapshot.asked_epoch || wait_.epoch) return;
+  wait_.epoch = snapshot.epoch;
+  wait_.start = snapshot.start;
+}
+
+/// It holds the lock without a request, by a lease that counts from its last look: it was let in
+/// later, and nobody takes it out within a grace of that, nor before its END.
+Candidate::Attempt Candidate::hear(Grant grant) {
+  const auto now = Clock::now();
+  auto found = Record::parse(grant.record);
+  const Entry* const own = found ? found->find(token_) : nullptr;
+  if (own == nullptr || !found->holds(token_))
+    return judge(spec_->server.read_lock(spec_->key), now);
+  spec_->server.note_grant(GrantKind::told);
+  seen_ = true;
+  const milliseconds lease = std::min(grace, own->lease);
+  const auto until = std::min(wait_.looked + lease, wait_.until);
+  const bool item_lasts = own->end != 0 && own->end <= found->expiry;
+  if (until - now < lease / 2 || !item_lasts || !wait_.epoch || bid_.owner.is_named()) {
+    return judge(append_lease(*own), now);
+  }
+  Snapshot snapshot;
+  // It may be sent over a connection that is older than our entry: the server is the same then.
+  const auto asked = grant.whole ? wait_.entered : Clock::time_point::min();
+  snapshot.lock = Item{{}, {grant.cas, 0, asked}};
+  snapshot.epoch = wait_.epoch;
+  snapshot.start = wait_.start;
+  const auto length = std::chrono::floor<milliseconds>(until - wait_.looked);
+  return settle(snapshot, *std::move(found), wait_.looked, length, false);
+}
+
 Candidate::Attempt Candidate::settle(const Snapshot& snapshot, Record found) {
+  return settle(snapshot, std::move(found), written_.started, spec_->options.timeout, true);
+}
+
+Candidate::Attempt Candidate::settle(const Snapshot& snapshot, Record found,
+                                     Clock::time_point started, milliseconds lease,
+                                     bool confirmed) {
   queued_ = false;
-  const auto started = written_.started;
+  inbox_.reset();
   if (cohort_.passes == 0) cohort_.since = started;
   const LockOptions& options = spec_->options;
   const Admission now =
       spec_->server.admit(spec_->key, snapshot, options.timeout, options.restart_guard);
   // The record has gone with the server that gave it its CAS id.
   const bool is_gone = now.start != snapshot.start;
-  auto holding = std::make_shared<Holding>(spec_, std::move(found), std::move(token_),
-                                           *snapshot.lock, now.epoch, started, cohort_);
+  auto holding =
+      std::make_shared<Holding>(spec_, std::move(found), std::move(token_), *snapshot.lock,
+                                now.epoch, started, lease, confirmed, cohort_);
   may_have_landed_ = false;
   if (is_gone || !now.open || !holding->owns()) {  // or the answer came when the lease had run out
     holding->withdraw();
@@ -402,7 +483,7 @@ Candidate::Attempt Candidate::settle(const Snapshot& snapshot, Record found) {
     if (!now.open) return Guarded{now.retry_at};
     return Contended{};
   }
-  if (options.renew) {
+  if (options.renew || !confirmed) {
     try {
       holding->start_renewal();
     } catch (const std::system_error& error) {

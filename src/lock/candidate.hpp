@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -9,6 +10,8 @@
 
 #include "lock/holding.hpp"
 #include "memcachedlock/options.hpp"
+#include "server/inbox.hpp"
+#include "server/mailbox.hpp"
 #include "waiting/bid.hpp"
 #include "waiting/contention.hpp"
 #include "waiting/handoff.hpp"
@@ -27,8 +30,11 @@ class Candidate {
   };
   using Attempt = std::variant<std::shared_ptr<Holding>, Contended, Guarded>;
 
-  /// `label` is of the thread that acquires (thread_label()).
-  Candidate(SharedSpec spec, OwnerId owner, std::string label);
+  /// `label` is of the thread that acquires (thread_label()). `wake` is called in any thread once
+  /// it is told that it holds the lock, and must not wait; by the thread of the event loops, if no
+  /// other reads what comes, where it `is_for_loop`.
+  Candidate(SharedSpec spec, OwnerId owner, std::string label, std::function<void()> wake,
+            bool is_for_loop);
   /// Leaves the record's queue.
   ~Candidate();
   /// Leaves it in the background.
@@ -37,9 +43,10 @@ class Candidate {
   Candidate& operator=(const Candidate&) = delete;
 
   /// One request; more at first contact with a server, to enter the queue, or to
-  /// confirm what was granted. The lease counts from before the last one was sent. Enters the queue
-  /// of the lock's record if `may_queue`, and if not a thread of this process holds the lock and
-  /// will wake it, as one that has `lined_up`. Throws Unavailable, ServerError.
+  /// confirm what was granted; none where it was told in time. The lease counts from before the
+  /// last one was sent. Enters the queue of the lock's record if `may_queue`, and if not a thread
+  /// of this process holds the lock and will wake it, as one that has `lined_up`. Throws
+  /// Unavailable, ServerError.
   Attempt ask(bool may_queue, bool lined_up);
   /// What a holder in this process has written for bid().
   Attempt receive(Handoff handoff);
@@ -47,6 +54,8 @@ class Candidate {
   [[nodiscard]] const Bid& bid() const noexcept { return bid_; }
   /// Whether it has a seat in the record's queue.
   [[nodiscard]] bool is_queued() const noexcept { return queued_; }
+  /// Whether it was told that it holds the lock, which ask() is to find.
+  [[nodiscard]] bool is_told() const { return inbox_ && inbox_->box.is_told(); }
   [[nodiscard]] bool succeeded() const noexcept { return succeeded_; }
 
   /// Its seat in the record's queue, by its token, to be given to another, which takes it over.
@@ -60,6 +69,13 @@ class Candidate {
   void renew_token();
   Attempt judge(Snapshot snapshot, Clock::time_point started);
   Attempt settle(const Snapshot& snapshot, Record found);
+  Attempt settle(const Snapshot& snapshot, Record found, Clock::time_point started,
+                 std::chrono::milliseconds lease, bool confirmed);
+  /// What to make of the news that it holds the lock.
+  Attempt hear(Grant grant);
+  void open_inbox();
+  /// It waits still, as a look has shown that began then.
+  void note_wait(const Entry& own, const Snapshot& snapshot, Clock::time_point began);
   Snapshot add();
   /// Holds at once if nobody is before it.
   Snapshot enter_queue();
@@ -74,7 +90,6 @@ class Candidate {
   std::optional<Snapshot> stay(const Record& found, const Snapshot& snapshot);
   /// The number of the epoch in which this came back.
   std::uint64_t epoch_of(const Snapshot& snapshot);
-  [[nodiscard]] bool is_starving() const;
   /// The words that take out those whose leases are over; empty if all of them run.
   [[nodiscard]] std::string removals(const Record& found);
   [[nodiscard]] bool never_confirmed(const Entry& holder);
@@ -85,11 +100,11 @@ class Candidate {
   std::string token_;
   bool may_queue_ = false;
   bool lined_up_ = false;
-  bool queued_ = false;                  // our token is in the record's queue, or was
-  bool seen_ = false;                    // our token was in a record
-  bool may_have_landed_ = false;         // something of ours may be there
-  bool contended_ = false;               // another had it when we last asked
-  Clock::time_point contended_since_{};  // when it was first found so
+  bool queued_ = false;           // our token is in the record's queue, or was
+  bool seen_ = false;             // our token was in a record
+  bool may_have_landed_ = false;  // something of ours may be there
+  bool contended_ = false;        // another had it when we last asked
+  bool local_ = false;            // a thread of this process
   bool succeeded_ = false;
   Cohort cohort_;
 
@@ -103,6 +118,29 @@ class Candidate {
     bool with_expiry = false;  ///< and the item's expiry with it
   };
   Written written_;
+
+  /// Where it is told, while it waits under its token.
+  struct Told {
+    Told(const std::string& token, const std::function<void()>& wake, Mailbox* read_by_loop);
+    ~Told();
+    Told(const Told&) = delete;
+    Told& operator=(const Told&) = delete;
+    Inbox box;
+    Mailbox* const read_by_loop;
+  };
+  const std::function<void()> wake_;
+  const bool is_for_loop_;
+  std::optional<Told> inbox_;
+  /// For the lease of one that is told.
+  struct Wait {
+    Clock::time_point entered{};     ///< before it entered the queue
+    Clock::time_point looked{};      ///< before the last look that showed it waiting
+    Clock::time_point until{};       ///< as far as others do not take it for dead
+    std::optional<SeenEpoch> epoch;  ///< in which it entered
+    std::uint64_t start = 0;
+    bool tellable = false;
+  };
+  Wait wait_;
   std::string seen_holder_;  // with its count, as it was first seen
   Clock::time_point seen_at_{};
 };

@@ -21,13 +21,13 @@ using std::chrono::milliseconds;
 /// Between "cannot be kept" and "somebody else may hold it".
 milliseconds margin_of(milliseconds lease) { return std::min(lease / 8, milliseconds(500)); }
 
-// A cohort gives way to other processes after so many passes, fewer when they stand in the queue,
-// or after so long; where none stands there, for a part of the time that it took.
-constexpr unsigned max_passes = 64;
-constexpr unsigned max_passes_while_queued = 8;
+// While other processes wait, a cohort gives way to them after so many passes, or after so long.
+constexpr unsigned max_passes = 8;
 constexpr milliseconds max_cohort{50};
-constexpr int share_for_others = 16;
-constexpr milliseconds max_pause = max_cohort / 8;
+
+// One that was told that it holds the lock begins its whole lease then; one that is done earlier
+// never does.
+constexpr milliseconds confirm_after{50};
 
 /// What its members agreed on, or its own.
 FencingToken fence_of(const Record& record, const std::string& token, FencingToken own) {
@@ -38,18 +38,20 @@ FencingToken fence_of(const Record& record, const std::string& token, FencingTok
 }  // namespace
 
 Holding::Holding(SharedSpec spec, Record record, std::string token, const Item& item,
-                 std::uint64_t epoch, Clock::time_point started, Cohort cohort)
+                 std::uint64_t epoch, Clock::time_point started, milliseconds lease, bool confirmed,
+                 Cohort cohort)
     : spec_(std::move(spec)),
       token_(std::move(token)),
       fence_(fence_of(record, token_, FencingToken{epoch, item.cas.id})),
-      started_(started),
       since_(Clock::now()),
+      began_(confirmed ? started : since_),
       cohort_(cohort),
       generation_(process_generation()),
       record_(std::move(record)),
       cas_(item.cas),
-      lease_(spec_->options.timeout),
-      deadline_(started + spec_->options.timeout) {}
+      confirmed_(confirmed),
+      lease_(lease),
+      deadline_(started + lease) {}
 
 bool Holding::owns() const {
   return state_.load() == State::held && generation_ == process_generation() &&
@@ -76,23 +78,24 @@ Server::Rewrite Holding::prepare(Rewriting& one) {
                           .cas = cas_,
                           .words = {}};
   if (!one.by_cas) {
-    request.words = [this, &one](std::string& text, std::int64_t end) {
-      one.end = end;
+    request.words = [this, &one](std::string& text, const Server::Stamps& now) {
+      one.end = now.end;
       if (one.reserved) {
-        append_reserve_word(text, token_, one.count - 1, end);
+        append_reserve_word(text, token_, one.count - 1, now.end);
       } else {
-        append_lease_word(text, token_, end);
+        append_lease_word(text, token_, now.end);
       }
     };
     return request;
   }
-  if (alone && !spec_->options.fair) request.term.item = one.lease;
+  if (alone) request.term.item = one.lease;
   request.term.item = std::max(request.term.item, same_term(record_).item);
   one.count += unanswered_++;  // so that it is not taken for an earlier one
   one.next = record_;
   Entry& entry = *one.next.find(token_);
   entry.lease = std::max(entry.lease, one.lease);
   entry.count = one.count;
+  entry.confirmed = true;
   entry.reserved = one.reserved;
   entry.fence = fence_;
   request.record = &one.next;
@@ -119,11 +122,14 @@ void Holding::accept(Rewriting& one, Clock::time_point started, const std::optio
   }
   const auto end = started + one.lease;
   one.outcome = Clock::now() < end ? Write::done : Write::lost;
-  if (one.outcome == Write::done) deadline_.store(end);
+  if (one.outcome == Write::done) {
+    deadline_.store(end);
+    confirmed_ = true;
+  }
 }
 
 void Holding::rewrite(std::vector<Rewriting*> open, milliseconds limit) {
-  for (int tries = 0; tries < max_patient_tries && !open.empty(); ++tries) {
+  for (int tries = 0; tries < max_tries && !open.empty(); ++tries) {
     const auto started = Clock::now();
     std::vector<Server::Rewrite> requests;
     requests.reserve(open.size());
@@ -134,7 +140,13 @@ void Holding::rewrite(std::vector<Rewriting*> open, milliseconds limit) {
     }
     std::erase_if(open, [](const Rewriting* one) { return one->outcome.has_value(); });
   }
-  for (Rewriting* one : open) one->outcome = Write::lost;
+  if (open.empty()) return;
+  const LockSpec& spec = *open.front()->holding->spec_;
+  throw ServerError(
+      fmt::format("the lease of \"{}\" was not renewed: others change the lock at {} "
+                  "all the time, or it has no room for more; fewer should wait for it",
+                  spec.key.text(), spec.server.name()),
+      spec.key.text(), spec.server.name());
 }
 
 Holding::Write Holding::rewrite(bool reserved, milliseconds lease) {
@@ -175,19 +187,17 @@ bool Holding::extend(milliseconds lease) {
   return extended;
 }
 
-Holding::Passed Holding::pass_on() {
+bool Holding::pass_on() {
   const auto now = Clock::now();
   // With a request before and one after, as waiters see it.
-  spec_->history.note_hold(std::chrono::duration_cast<std::chrono::microseconds>(
-      (now - started_) + (since_ - started_)));
+  spec_->history.note_hold(
+      std::chrono::duration_cast<std::chrono::microseconds>((now - began_) + (since_ - began_)));
   auto next = LocalQueue::claim(*spec_);
-  if (!next) return {};
-  if (!may_hand_over(*next)) return {};
-  const unsigned most = record_.waiters() == 0 ? max_passes : max_passes_while_queued;
-  if (cohort_.passes < most && now - cohort_.since < max_cohort) return {hand_over(*next)};
-  // Where nobody queues in the record, others may poll all the same.
-  if (record_.waiters() != 0) return {};
-  return {false, std::min<Clock::duration>((now - cohort_.since) / share_for_others, max_pause)};
+  if (!next || !may_hand_over(*next)) return false;
+  const bool others_wait = record_.waiters() != 0;
+  if (others_wait && (cohort_.passes >= max_passes || now - cohort_.since >= max_cohort))
+    return false;
+  return hand_over(*next);
 }
 
 /// Under a token of its own: if the request is not answered, that is removed, and not what the
@@ -211,8 +221,8 @@ Handoff Holding::write_handoff(const LocalQueue::Claim& next) {
       const HoldTime hold = spec_->history.hold();
       handoff.snapshot = spec_->server.append_and_read(
           spec_->key, entry.lease,
-          [&](std::string& text, std::int64_t end) {
-            entry.end = handoff.end = end;
+          [&](std::string& text, const Server::Stamps& now) {
+            entry.end = handoff.end = now.end;
             append_handoff_word(text, token_, entry);
             if (hold.usual.count() != 0) append_hold_word(text, hold);
           },
@@ -257,7 +267,7 @@ bool Holding::may_hand_over(const LocalQueue::Claim& next) const {
 Release Holding::release() {
   if (generation_ != process_generation()) return Release::lost;  // the parent's
   Release outcome = Release::lost;
-  Passed passed;
+  bool passed = false;
   std::string trouble;
   {
     const MutexLock lock(mutex_);
@@ -266,7 +276,7 @@ Release Holding::release() {
     try {
       if (in_time && was_held) passed = pass_on();
       // Also when the lease is over: waiters need not wait longer.
-      outcome = passed.on ? Release::released : depart();
+      outcome = passed ? Release::released : depart();
     } catch (const Error& error) {
       outcome = Release::unavailable;
       trouble = error.what();
@@ -276,7 +286,7 @@ Release Holding::release() {
     if (!in_time || !was_held) outcome = Release::lost;
     spec_->keep_spare(std::move(record_));
   }
-  if (!passed.on) LocalQueue::wake(*spec_, passed.pause);
+  if (!passed) LocalQueue::wake(*spec_);
   end_tasks();
   if (outcome == Release::lost) announce_loss();
   if (outcome == Release::unavailable) notify(EventKind::unavailable, {}, trouble);
@@ -422,7 +432,10 @@ void Holding::start_renewal() {
   {
     const MutexLock lock(mutex_);
     if (renewing_.exchange(true)) return;
-    next_renewal_ = Clock::now() + (deadline_.load() - Clock::now()) / 3;
+    const auto now = Clock::now();
+    auto pause = (deadline_.load() - now) / 3;
+    if (!confirmed_) pause = std::min<Clock::duration>(pause, confirm_after);
+    next_renewal_ = now + pause;
     times = next_times();
   }
   scheduled_.store(true);
@@ -540,13 +553,16 @@ std::optional<TimerThread::Times> Holding::begin_renewal(Clock::time_point now, 
   }
   if (!mutex_.try_lock()) return TimerThread::Times{now + milliseconds(5), watch_until()};
   std::optional<TimerThread::Times> again;
+  if (confirmed_ && !spec_->options.renew) renewing_.store(false);  // an extension has done it
   if (state_.load() == State::held && renewing_.load()) {
     const auto rest = spec_->server.resting_until();
     if (now >= next_renewal_ && now >= rest) {
-      renewals.push_back({.index = index,
-                          .rewriting = {.holding = this, .lease = lease_.load()},
-                          .trouble = {},
-                          .again = {}});
+      renewals.push_back(
+          {.index = index,
+           .rewriting = {.holding = this, .lease = std::max(lease_.load(), spec_->options.timeout)},
+           .confirms = !confirmed_,
+           .trouble = {},
+           .again = {}});
       return std::nullopt;
     }
     if (now >= next_renewal_) next_renewal_ = rest;
@@ -558,8 +574,9 @@ std::optional<TimerThread::Times> Holding::begin_renewal(Clock::time_point now, 
 }
 
 void Holding::end_renewal(Renewal& renewal, Clock::time_point started) {
-  const milliseconds lease = lease_.load();
   if (renewal.rewriting.outcome == Write::lost) lose();
+  if (renewal.rewriting.outcome == Write::done) lease_.store(renewal.rewriting.lease);
+  const milliseconds lease = lease_.load();
   if (renewal.trouble.empty()) {
     next_renewal_ = started + lease / 3;
   } else {
@@ -568,6 +585,10 @@ void Holding::end_renewal(Renewal& renewal, Clock::time_point started) {
     next_renewal_ = started + std::clamp(lease / 20, milliseconds(5), milliseconds(1'000));
   }
   renewal.again = next_times();
+  if (renewal.trouble.empty() && !spec_->options.renew) {  // confirmed: that was all
+    renewing_.store(false);
+    renewal.again.reset();
+  }
   mutex_.unlock();
 }
 
@@ -578,7 +599,7 @@ std::optional<TimerThread::Times> Holding::report(const Renewal& renewal) {
     return std::nullopt;
   }
   if (state_.load() != State::held) return std::nullopt;  // released since
-  if (renewal.trouble.empty()) notify(EventKind::extended);
+  if (renewal.trouble.empty() && !renewal.confirms) notify(EventKind::extended);
   return renewal.again;
 }
 

@@ -27,9 +27,11 @@ namespace memcachedlock::detail {
 /// object asks; extend() never shortens it.
 class Holding final : public TimerThread::Task, public std::enable_shared_from_this<Holding> {
  public:
-  /// A record in which `token` holds the lock; the lease counts from `started`.
+  /// A record in which `token` holds the lock; the lease counts from `started`. Unless `confirmed`,
+  /// memcached does not know it yet, and start_renewal() begins one of the lock's whole timeout.
   Holding(SharedSpec spec, Record record, std::string token, const Item& item, std::uint64_t epoch,
-          Clock::time_point started, Cohort cohort);
+          Clock::time_point started, std::chrono::milliseconds lease, bool confirmed,
+          Cohort cohort);
 
   /// Begins a new lease, at least `lease` long and never shorter than before. False if it is
   /// lost. Throws Unavailable; the lease then runs on as it was.
@@ -112,8 +114,9 @@ class Holding final : public TimerThread::Task, public std::enable_shared_from_t
   struct Renewal {
     std::size_t index = 0;  // in the batch
     Rewriting rewriting;
+    bool confirms = false;
     std::string trouble;  // why it is not known what became of it
-    TimerThread::Times again{};
+    std::optional<TimerThread::Times> again{};
   };
   /// Locks the mutex, and leaves it locked where a renewal is due, which is appended. Else when to
   /// be called again.
@@ -123,12 +126,8 @@ class Holding final : public TimerThread::Task, public std::enable_shared_from_t
   void end_renewal(Renewal& renewal, Clock::time_point started) MCL_NO_ANALYSIS;
   /// Notifies the observer of it. When to be called again.
   std::optional<TimerThread::Times> report(const Renewal& renewal);
-  /// What became of the next thread of this process that waits for the lock.
-  struct Passed {
-    bool on = false;           ///< it is the holder now
-    Clock::duration pause{0};  ///< else: how long it should leave the lock to others
-  };
-  Passed pass_on() MCL_REQUIRES(mutex_);
+  /// True if the next thread of this process that waits for the lock holds it now.
+  bool pass_on() MCL_REQUIRES(mutex_);
   [[nodiscard]] bool may_hand_over(const LocalQueue::Claim& next) const MCL_REQUIRES(mutex_);
   bool hand_over(LocalQueue::Claim& next) MCL_REQUIRES(mutex_);
   /// Writes what makes the next the holder in our place, and what it must know of that.
@@ -148,8 +147,8 @@ class Holding final : public TimerThread::Task, public std::enable_shared_from_t
   const SharedSpec spec_;
   const std::string token_;
   const FencingToken fence_;
-  const Clock::time_point started_;  // before the request that got it was sent
   const Clock::time_point since_;
+  const Clock::time_point began_;  // before the request that got it was sent, if there was one
   const Cohort cohort_;
   const unsigned generation_;
 
@@ -157,6 +156,7 @@ class Holding final : public TimerThread::Task, public std::enable_shared_from_t
   Record record_ MCL_GUARDED_BY(mutex_);
   Cas cas_ MCL_GUARDED_BY(mutex_);
   unsigned unanswered_ MCL_GUARDED_BY(mutex_) = 0;  // stores that may land yet
+  bool confirmed_ MCL_GUARDED_BY(mutex_);
   std::atomic<State> state_{State::held};
   std::atomic<std::chrono::milliseconds> lease_;
   std::atomic<Clock::time_point> deadline_;

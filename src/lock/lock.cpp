@@ -73,7 +73,9 @@ bool BasicLock::acquire(Limit limit, const std::stop_token& stop) {
   detail::Acquisition acquisition(
       spec_, hold_, once ? detail::Waiting::nothing : detail::Waiting::thread, limit, wake);
   const std::stop_callback on_stop(stop, wake);
-  while (const auto until = acquisition.step(stop.stop_requested())) waker.wait_until(*until);
+  while (const auto until = acquisition.step(stop.stop_requested())) {
+    waker.wait_until(*until, acquisition.mailbox());
+  }
   return acquisition.acquired();
 }
 

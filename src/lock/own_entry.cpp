@@ -10,6 +10,7 @@ void fill_in(Entry& entry, const Bid& bid, const std::string& token) {
   entry.end = 0;
   entry.count = 0;
   entry.since = wall_clock_now();
+  entry.told_at.assign(1, '-');
   entry.place = bid.owner.word();
   entry.place += '@';
   entry.place += bid.thread_label;

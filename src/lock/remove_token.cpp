@@ -177,7 +177,7 @@ Term same_term(const Record& record) {
 
 Term lease_term(std::string_view token, const LockOptions& options) {
   const milliseconds lease = options.timeout;
-  return {token, lease, options.fair ? max_lifetime(lease) : lease};
+  return {token, lease, lease};
 }
 
 namespace {
@@ -226,15 +226,15 @@ Removal remove_token(Server& server, const Key& key, const std::string& token, R
     bool sent = false;
     const Snapshot snapshot = server.append_and_read(
         key, {},
-        [&](std::string& text, std::int64_t) {
+        [&](std::string& text, const Server::Stamps&) {
           append_leave_word(text, token);
           if (hold.usual.count() != 0) append_hold_word(text, hold);
         },
         sent);
     auto found = record_in(snapshot.lock);
     if (!found) {
-      // Those who waited may have come, and gone again.
-      maybe_done = maybe_done || snapshot.sent_again || record.entries.size() > 1;
+      // Others may have come between our two commands, and gone again, with the item.
+      maybe_done = true;
       others_wrote = true;
       return gone(snapshot);
     }
@@ -243,6 +243,7 @@ Removal remove_token(Server& server, const Key& key, const std::string& token, R
     others_wrote = others_wrote || !found->entries.empty() || found->words > known + ours;
     cas = snapshot.lock->cas;
     if (!found->includes(token)) {
+      server.tell_holders(*found, cas);
       const auto was_there = Record::left(snapshot.lock->value, token);
       tidy(server, key, *found, cas);
       if (was_there.value_or(true)) return {Release::released, others_wrote};
@@ -262,10 +263,12 @@ Removal remove_token(Server& server, const Key& key, const std::string& token, R
 bool take_out(Server& server, const Key& key, const std::string& token, std::uint64_t count) {
   bool sent = false;
   const Snapshot snapshot = server.append_and_read(
-      key, {}, [&](std::string& text, std::int64_t) { append_removal_word(text, token, count); },
+      key, {},
+      [&](std::string& text, const Server::Stamps&) { append_removal_word(text, token, count); },
       sent);
   const auto found = record_in(snapshot.lock);
   if (!found || found->includes(token)) return false;
+  server.tell_holders(*found, snapshot.lock->cas);
   tidy(server, key, *found, snapshot.lock->cas);
   return true;
 }

@@ -97,13 +97,12 @@ void Connection::begin(std::chrono::milliseconds limit) {
 
 /// libmemcached would look a name up itself, without a limit.
 void Connection::find_server() {
-  const auto code =
-      server_.is_unix_socket()
-          ? memcached_server_add_unix_socket(handle_.get(), server_.host.c_str())
-          : memcached_server_add(
-                handle_.get(),
-                reachable_address(server_.host, server_.port, options_.connect_timeout).c_str(),
-                server_.port);
+  peer_ = server_.is_unix_socket()
+              ? server_.host
+              : reachable_address(server_.host, server_.port, options_.connect_timeout);
+  const auto code = server_.is_unix_socket()
+                        ? memcached_server_add_unix_socket(handle_.get(), peer_.c_str())
+                        : memcached_server_add(handle_.get(), peer_.c_str(), server_.port);
   if (memcached_failed(code)) fail(code);
   has_server_ = true;
 }

@@ -75,6 +75,8 @@ class Connection {
   void end() noexcept;
   /// Whether the server that this id is from is still the same.
   [[nodiscard]] bool may_use(const Cas& cas) const noexcept;
+  /// The server's numeric address, or the path of its socket; known after begin().
+  [[nodiscard]] const std::string& peer() const noexcept { return peer_; }
   /// From any thread, during a request: it does not begin to wait again, and fails.
   void cut() noexcept;
 
@@ -145,6 +147,7 @@ class Connection {
   Clock::time_point open_since_ = Clock::time_point::max();  // at the latest
   std::chrono::milliseconds limit_;
   bool has_server_ = false;
+  std::string peer_;
   bool log_in_;
   std::uint64_t start_number_ = 0;
   std::string scratch_;

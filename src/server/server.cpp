@@ -191,7 +191,7 @@ std::vector<std::optional<Item>> Server::write_and_read_all(const std::vector<Re
     for (const Rewrite& one : all) {
       if (one.words) {
         std::string& text = values.emplace_back();
-        one.words(text, end_of(connection, one.term.lease));
+        one.words(text, {end_of(connection, one.term.lease), {}});
         requests.push_back({one.key->item(), text, 0, {}, true});
       } else {
         const std::time_t expires = date(connection, *one.record, one.term);
@@ -232,7 +232,8 @@ Snapshot Server::append_and_read(const Key& key, milliseconds lease, const Words
   bool sent = false;
   return ask(key.text(), longest, [&](Connection& connection) {
     std::string text;
-    words(text, end_of(connection, lease));
+    const std::string_view told_at = options_.notify ? mailbox().address(connection.peer()) : "-";
+    words(text, {end_of(connection, lease), told_at});
     stored = true;
     const bool again = std::exchange(sent, true);
     Snapshot snapshot = connection.append_and_read(key.item(), epoch_key_, text);
@@ -281,6 +282,24 @@ std::chrono::seconds Server::time_left(std::int64_t end) {
 }
 
 bool Server::seems_past(std::int64_t time) { return clock_.get().seems_past(time); }
+
+void Server::tell_holders(const Record& record, const Cas& cas) {
+  const std::size_t holders = record.holders();
+  for (std::size_t at = 0; at < holders; ++at) {
+    const Entry& holder = record.entries[at];
+    if (!holder.confirmed) mailbox().tell(holder, record, cas.id, options_.notify);
+  }
+}
+
+void Server::note_grant(GrantKind kind) {
+  if (kind == GrantKind::told) mailbox().note_told();
+  if (kind == GrantKind::found) mailbox().note_found();
+  const unsigned late = mailbox().take_late();
+  notify_observer(options_, [&](Observer& observer) {
+    observer.on_grant(name_, kind);
+    for (unsigned count = 0; count < late; ++count) observer.on_grant(name_, GrantKind::late);
+  });
+}
 
 void Server::note_failure(SharedFailure failure) {
   const MutexLock lock(failure_mutex_);

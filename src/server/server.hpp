@@ -17,11 +17,13 @@
 #include "base/timer_thread.hpp"
 #include "memcachedlock/client_options.hpp"
 #include "memcachedlock/key.hpp"
+#include "memcachedlock/observer.hpp"
 #include "memcachedlock/options.hpp"
 #include "memcachedlock/servers.hpp"
 #include "server/connection.hpp"
 #include "server/connection_pool.hpp"
 #include "server/epoch_watch.hpp"
+#include "server/mailbox.hpp"
 #include "server/server_clock.hpp"
 #include "wire/record.hpp"
 
@@ -61,8 +63,13 @@ class Server {
   /// any more, and what is there now comes back.
   Snapshot cas_and_read(const Key& key, Record& record, const Term& term, const Cas& cas,
                         bool& stored, std::chrono::milliseconds limit = longest);
-  /// Adds words to a text, given the end of a lease that begins now.
-  using Words = std::function<void(std::string& text, std::int64_t end)>;
+  /// What is known when words are written.
+  struct Stamps {
+    std::int64_t end = 0;      ///< of a lease that begins now
+    std::string_view told_at;  ///< see Mailbox::address()
+  };
+  /// Adds words to a text.
+  using Words = std::function<void(std::string& text, const Stamps& now)>;
   /// Either `record` is stored by `cas`, or `words` are appended.
   struct Rewrite {
     const Key* key = nullptr;
@@ -100,6 +107,13 @@ class Server {
   std::chrono::seconds time_left(std::int64_t end);
   /// END of a lease that begins now, by what is known of the server's clock.
   std::int64_t end_of(std::chrono::milliseconds lease);
+
+  /// Where this process is told of its locks.
+  [[nodiscard]] Mailbox& mailbox() { return mailbox_.get(name_).box; }
+  /// Tells those that hold a lock and may not know it, by what was read.
+  void tell_holders(const Record& record, const Cas& cas);
+  /// A waiter has learned that it holds the lock.
+  void note_grant(GrantKind kind);
 
   /// After it failed to answer one of those that its background thread acquires for.
   void note_failure(SharedFailure failure);
@@ -151,6 +165,11 @@ class Server {
   PerProcess<ConnectionPool> background_pool_;
   PerProcess<EpochWatch> epochs_;
   PerProcess<ServerClock> clock_;
+  struct SharedMailbox {
+    explicit SharedMailbox(const std::string& server) : box(Mailbox::of(server)) {}
+    Mailbox& box;
+  };
+  PerProcess<SharedMailbox> mailbox_;
 };
 
 /// Nothing where there is no item, or one that is no lock's.

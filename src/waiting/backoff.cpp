@@ -14,18 +14,31 @@ constexpr microseconds shortest{50};
 
 }  // namespace
 
-Backoff::Backoff(const LockOptions& options)
-    : longest_(options.interval),
-      max_behind_(options.fair ? max_pause_in_queue
-                               : std::min<Clock::duration>(options.interval, max_pause_in_queue)) {}
+Backoff::Backoff(const LockOptions& options) : longest_(options.interval) {}
 
 Clock::duration Backoff::after(const Contention& contention, Time now) {
+  if (contention.queue_position && contention.told) return while_told(contention);
   if (contention.queue_position && !contention.local) return while_queued(contention, now);
   last_position_.reset();
-  const bool same_holder = contention.holder == last_holder_;
-  last_holder_ = contention.holder;
   if (contention.local) return std::min<Clock::duration>(longest_, contention.lease);
-  return while_polling(contention, same_holder);
+  return outside(contention);
+}
+
+/// A look is only for the case that what it is told is lost. So it comes when its turn is long
+/// overdue, and then less and less often while the same one holds the lock.
+Clock::duration Backoff::while_told(const Contention& contention) {
+  constexpr int patience = 4;
+  constexpr std::chrono::milliseconds shortest_pause{5};
+  const std::size_t position = *contention.queue_position;
+  const Clock::duration turn =
+      std::max<Clock::duration>(contention.hold.usual, shortest) + 2 * contention.round_trip;
+  const Clock::duration most = position == 0 ? max_pause_of_next : max_pause_in_queue;
+  const bool same = contention.holder == last_holder_ && last_position_ == position;
+  last_holder_ = contention.holder;
+  last_position_ = position;
+  step_ = same ? 2 * step_ : std::min(patience * static_cast<int>(position + 1) * turn, most);
+  step_ = std::clamp<Clock::duration>(step_, shortest_pause, most);
+  return step_;
 }
 
 /// Long pauses, and short ones only while its turn may come.
@@ -56,7 +69,7 @@ Clock::duration Backoff::while_queued(const Contention& contention, Time now) {
     until = began_first_ + static_cast<std::int64_t>(*contention.queue_position) * hold - hold / 2;
   }
   return std::min<Clock::duration>(
-      std::max<Clock::duration>({until - now, overdue, hold / 8, shortest}), max_behind_);
+      std::max<Clock::duration>({until - now, overdue, hold / 8, shortest}), max_pause_in_queue);
 }
 
 /// When the holder began.
@@ -85,16 +98,12 @@ void Backoff::estimate(const Contention& contention, Time now, Clock::duration h
   looked_at_ = now;
 }
 
-/// It is not queued. Short pauses first. While the holders change, up to a few turns: the more
-/// waiters there are, the less often each asks. While the holder stays, up to
-/// the longest.
-Clock::duration Backoff::while_polling(const Contention& contention, bool same_holder) {
+/// There is no room in the queue. Less and less often, and not all at once.
+Clock::duration Backoff::outside(const Contention& contention) {
   thread_local std::minstd_rand random(std::random_device{}());
   std::uniform_real_distribution<double> jitter(0.5, 1.5);
   const Clock::duration hold = std::max(contention.hold.usual, shortest);
-  step_ = step_.count() == 0 ? hold : step_ * 3 / 2;
-  if (!same_holder) step_ = std::min(step_, 4 * (hold + 2 * contention.round_trip));
-  step_ = std::min(step_, longest_);
+  step_ = std::min(step_.count() == 0 ? hold : step_ * 3 / 2, longest_);
   return std::min(std::chrono::duration_cast<Clock::duration>(step_ * jitter(random)), longest_);
 }
 

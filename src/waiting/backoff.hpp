@@ -18,20 +18,20 @@ class Backoff {
   explicit Backoff(const LockOptions& options);
   Clock::duration after(const Contention& contention, Clock::time_point now);
 
-  /// Longest pauses of the next in the queue and of fair waiters behind: they must see in time
+  /// Longest pauses of the next in the queue and of those behind: they must see in time
   /// that the lock was granted to them, or that those before them are dead.
   static constexpr std::chrono::milliseconds max_pause_of_next{250};
   static constexpr std::chrono::milliseconds max_pause_in_queue{500};
 
  private:
   using Time = Clock::time_point;
+  Clock::duration while_told(const Contention& contention);
   Clock::duration while_queued(const Contention& contention, Time now);
   void estimate(const Contention& contention, Time now, Clock::duration hold,
                 Clock::duration deviation);
-  Clock::duration while_polling(const Contention& contention, bool same_holder);
+  Clock::duration outside(const Contention& contention);
 
   const Clock::duration longest_;
-  const Clock::duration max_behind_;
   std::string last_holder_;
   Clock::duration step_{0};
 

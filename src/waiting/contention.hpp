@@ -17,6 +17,7 @@ struct Contention {
   std::chrono::nanoseconds round_trip{0};     ///< what it took to ask
   std::optional<std::size_t> queue_position;  ///< how many waiters precede it in the queue
   bool local = false;                         ///< held by this process, which wakes its waiters
+  bool told = false;                          ///< it is told when it holds the lock
   std::chrono::milliseconds lease{0};         ///< of the holder
 };
 

@@ -84,11 +84,11 @@ std::optional<LocalQueue::Claim> LocalQueue::claim(const LockSpec& spec) {
   return Claim(queue, first);
 }
 
-void LocalQueue::wake(const LockSpec& spec, Clock::duration pause) {
+void LocalQueue::wake(const LockSpec& spec) {
   const auto queue = find(spec);
   if (!queue) return;
   const MutexLock lock(queue->mutex_);
-  queue->ask_at_ = std::min(queue->ask_at_, Clock::now() + pause);
+  queue->ask_at_ = std::min(queue->ask_at_, Clock::now());
   ++queue->wakes_;
   if (!queue->entries_.empty()) queue->entries_.front()->notify();
 }

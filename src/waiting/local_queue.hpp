@@ -35,8 +35,8 @@ class LocalQueue {
   static bool has(const LockSpec& spec);
   /// The first, if it sleeps: only the claimer may serve it meanwhile.
   static std::optional<Claim> claim(const LockSpec& spec);
-  /// The lock may be free: the first asks at once, or after `pause`.
-  static void wake(const LockSpec& spec, Clock::duration pause = {});
+  /// The lock may be free: the first asks at once.
+  static void wake(const LockSpec& spec);
 
  private:
   struct Entry;
@@ -76,7 +76,7 @@ class LocalQueue::Waiter {
   void fail(const SharedFailure& failure);
   /// When to ask again, unless `wake` is called before: its turn, or `limit`, or it was served.
   /// Call nothing else until it returns nullopt, with how the nap ended in `woken`. `queued`:
-  /// whether it has a seat in the record's queue. `stop`: end it now.
+  /// whether it has a seat in the record's queue. `stop`: end it now, unless it was claimed.
   [[nodiscard]] std::optional<Clock::time_point> nap(std::optional<Clock::time_point> limit,
                                                      bool stop, bool queued, Woken& woken);
   /// Leaves the line, once. The next waiter gets the seat; if `acquired`, it awaits a hand-over.

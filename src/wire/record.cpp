@@ -54,11 +54,14 @@ void append_entry(std::string& text, const Entry& entry, std::uint64_t count) {
   append_number_after(text, ':', count);
   append_number_after(text, ':', static_cast<std::uint64_t>(entry.since.count()));
   text += ':';
+  text += entry.told_at;
+  text += ':';
   text += entry.place;
 }
 
 bool parse_entry(std::string_view text, Entry& entry) {
   constexpr std::chrono::milliseconds longest = std::chrono::hours(24 * 30);
+  constexpr std::size_t longest_address = 38;
   std::uint64_t lease = 0;
   std::uint64_t end = 0;
   std::uint64_t since = 0;
@@ -73,8 +76,10 @@ bool parse_entry(std::string_view text, Entry& entry) {
   entry.lease = std::chrono::milliseconds(lease);
   entry.end = static_cast<std::int64_t>(end);
   entry.since = std::chrono::milliseconds(since);
+  entry.told_at = next_part(text);
   entry.place = text;
-  return entry.place.find('@') != std::string::npos && entry.place.front() != '@';
+  return !entry.told_at.empty() && entry.told_at.size() <= longest_address &&
+         entry.place.find('@') != std::string::npos && entry.place.front() != '@';
 }
 
 bool parse_hold(std::string_view text, HoldTime& hold) {

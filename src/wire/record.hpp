@@ -22,8 +22,8 @@ struct HoldTime {
   friend bool operator==(const HoldTime&, const HoldTime&) = default;
 };
 
-/// A holder or a waiter: `TOKEN:x:LEASE_MS:END:COUNT:SINCE_MS:OWNER@HOST:PID:THREAD`. The `x`, for
-/// an exclusive lock, is the only mode so far.
+/// A holder or a waiter: `TOKEN:x:LEASE_MS:END:COUNT:SINCE_MS:TOLD_AT:OWNER@HOST:PID:THREAD`. The
+/// `x`, for an exclusive lock, is the only mode so far.
 struct Entry {
   std::string token;
   std::chrono::milliseconds lease{0};
@@ -31,6 +31,7 @@ struct Entry {
   std::int64_t end = 0;
   std::uint64_t count = 0;             ///< rises with each word that gives it a lease anew
   std::chrono::milliseconds since{0};  ///< it came, by its wall clock, from 1970; 0: not known
+  std::string told_at = "-";           ///< see Mailbox::address()
   std::string place;                   ///< OWNER@HOST:PID:THREAD; OWNER is `-` or a name's word
   /// Whether `end` is that of a lease: it came when nobody was before it, or has confirmed.
   bool confirmed = false;

@@ -100,10 +100,9 @@ class Writer {
         throw;
       }
     };
-    if (case_.side == "zlock" || case_.side == "zlock-fair") {
+    if (case_.side == "zlock") {
       mcl::ZLockOptions options;
       options.max_attempts = 1'000'000;
-      options.fair = case_.side == "zlock-fair";
       mcl::with_zlock<Conflict>(
           client_, [&] { return std::to_string(row); }, counted, options)();
       return;
@@ -447,9 +446,9 @@ std::vector<std::string> list_of(const char* variable, const std::string& otherw
 std::vector<Case> chosen_cases() {
   const std::map<std::string, std::vector<std::string>> sides{
       {"postgres",
-       {"optimistic", "optimistic-backoff", "zlock", "zlock-fair", "for-update", "advisory-lock"}},
-      {"sqlite", {"optimistic", "optimistic-backoff", "zlock", "zlock-fair", "begin-immediate"}},
-      {"pool", {"zlock", "zlock-fair", "for-update", "advisory-lock"}}};
+       {"optimistic", "optimistic-backoff", "zlock", "for-update", "advisory-lock"}},
+      {"sqlite", {"optimistic", "optimistic-backoff", "zlock", "begin-immediate"}},
+      {"pool", {"zlock", "for-update", "advisory-lock"}}};
   std::vector<Case> cases;
   for (const std::string& store : list_of("STORES", "postgres sqlite pool")) {
     const bool pool = store == "pool";

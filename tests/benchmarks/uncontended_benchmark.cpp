@@ -65,7 +65,7 @@ constexpr std::string_view key = "memcachedlock:benchmark";
 constexpr std::string_view epoch_key = "memcachedlock:^epoch";
 // As long as a record of ours.
 constexpr std::string_view value =
-    "mcl2 1764057634 +0123456789abcdef0123456789abcdef.1000:x:30000:1764057634:0:1764057600123:"
+    "mcl2 1764057634 +0123456789abcdef0123456789abcdef.1000:x:30000:1764057634:0:1764057600123:-:"
     "-@localhost:10000:10000";
 
 void expect(bool well) {

@@ -625,7 +625,7 @@ TEST_F(Cli, InspectTellsWhoSinceWhenAndWhoWaits) {
 
   // Anybody may have written it.
   const std::string hostile =
-      "mcl2 0 +t.1:x:1000:0:0:1:n:\x1b[31m@\x1b[2J\xff:12:34 ?t.2:x:1:0:0:1:-@\x1b]0;title:5:6";
+      "mcl2 0 +t.1:x:1000:0:0:1:-:n:\x1b[31m@\x1b[2J\xff:12:34 ?t.2:x:1:0:0:1:-:-@\x1b]0;title:5:6";
   (void)server.ask("set memcachedlock:hostile 0 0 " + std::to_string(hostile.size()) + "\r\n" +
                    hostile + "\r\n");
   const Ended shown = run({"inspect", "hostile"});

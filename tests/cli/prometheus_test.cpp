@@ -83,9 +83,9 @@ void make_all_events(LocalServer& server, const mcl::MemcachedClient& client) {
       mcl::ZLockOptions{.scope = "s"});
   write();
   {
-    mcl::Lock lost(client, "a", {.scope = "s"});
+    mcl::Lock lost(client, "b", {.scope = "s"});
     lost.lock();
-    (void)server.ask("delete memcachedlock:s^a\r\n");
+    (void)server.ask("delete memcachedlock:s^b\r\n");
     EXPECT_EQ(lost.release(), mcl::Release::lost);
   }
   server.stop();

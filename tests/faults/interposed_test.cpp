@@ -105,7 +105,7 @@ TEST_F(NoThreads, GivingUpNeedsNone) {
   holder.lock();
   EXPECT_TRUE(ended_well(in_child([&] {
     const mcl::MemcachedClient hasty(server.address(), {.operation_timeout = 300ms});
-    mcl::Lock lock(hasty, "key", {.interval = 3s, .fair = true});
+    mcl::Lock lock(hasty, "key", {.interval = 3s});
     std::thread trouble([&] {
       (void)eventually([&] { return queued(server) == 1; });
       threads_left = 0;

@@ -303,14 +303,13 @@ TEST_F(Liveness, ManyThreadsOnFewConnectionsAreAllServed) {
 // Fault: a holder is killed, and nobody waits for as long as its lease. Promise: the lock is had
 // soon after the lease, however short the waits are.
 TEST_F(Liveness, ADeadHolderGoesThoughNobodyWaitsForLong) {
-  for (const auto way : {"polling", "fair", "once"}) {
+  for (const auto way : {"waiting", "once"}) {
     const std::string key = std::string("key-") + way;
     end(held_elsewhere(key, {.timeout = 1s}));
     EXPECT_TRUE(eventually([&] {
       // A process of its own each time, as cron's: nobody remembers what it saw before.
       return ended_well(in_child([&] {
-        mcl::Lock lock(mcl::MemcachedClient(server.address()), key,
-                       {.fair = std::string(way) == "fair"});
+        mcl::Lock lock(mcl::MemcachedClient(server.address()), key);
         return way == std::string("once") ? lock.try_lock() : lock.try_lock_for(150ms);
       }));
     })) << way;
@@ -331,7 +330,7 @@ TEST_F(Liveness, ADeadMemberKeepsNobodyOut) {
       if (lock.try_lock()) std::this_thread::sleep_for(1ms);
     }
   });
-  mcl::Lock outside(mcl::MemcachedClient(server.address()), "key", {.fair = true});
+  mcl::Lock outside(mcl::MemcachedClient(server.address()), "key");
   EXPECT_TRUE(outside.try_lock_for(60s));
 }
 
@@ -378,7 +377,7 @@ TEST_F(Liveness, ThreadsThatWaitForTheGuardShareNoToken) {
   std::vector<std::thread> threads;
   for (int i = 0; i < 4; ++i) {
     threads.emplace_back([&] {
-      mcl::Lock lock(shared, "key", {.timeout = 4s, .fair = true});
+      mcl::Lock lock(shared, "key", {.timeout = 4s});
       lock.lock();
       most = std::max(most.load(), ++inside);
       std::this_thread::sleep_for(50ms);

@@ -130,7 +130,7 @@ TEST_F(ServersClock, PastItNoLeaseIsShortenedByAnother) {
   for (int i = 0; i < 60; ++i) words += " -nobody.1";
   (void)server->ask("append memcachedlock:key 0 0 " + std::to_string(words.size()) + "\r\n" +
                     words + "\r\n");
-  EXPECT_FALSE(mcl::Lock(other, "key", {.timeout = 300ms, .fair = true}).try_lock_for(300ms));
+  EXPECT_FALSE(mcl::Lock(other, "key", {.timeout = 300ms}).try_lock_for(300ms));
   EXPECT_EQ(server->get("memcachedlock:key").find("nobody"), std::string::npos);
   EXPECT_GT(time_to_live(), 3'000);
   EXPECT_TRUE(holder.extend());

@@ -191,16 +191,17 @@ TEST_F(Asio, ThreadsAndCoroutinesShareOneQueue) {
 }
 
 TEST_F(Asio, ACancelledWaitEndsAndLeavesTheQueue) {
-  mcl::Lock holder(client, "key", {.fair = true});
+  mcl::Lock holder(client, "key");
   std::thread([&] { holder.lock(); }).join();
-  for (const bool fair : {false, true}) {
+  for (const int before : {0, 1}) {
     asio::cancellation_signal signal;
     std::exception_ptr thrown;
-    mcl::Lock lock(client, "key", {.fair = fair});
+    mcl::Lock lock(client, "key");
     mcl::async_lock(executor(), lock,
                     asio::bind_cancellation_slot(
                         signal.slot(), [&](const std::exception_ptr& what) { thrown = what; }));
-    EXPECT_TRUE(eventually([&] { return recorder->count(mcl::EventKind::contended) == 1 + fair; }));
+    EXPECT_TRUE(
+        eventually([&] { return recorder->count(mcl::EventKind::contended) == 1 + before; }));
     signal.emit(asio::cancellation_type::terminal);
     loop.restart();
     loop.run();
@@ -457,15 +458,15 @@ TEST_F(Asio, WaitsEndWithTheLoop) {
   int frames = 0;
   {
     asio::io_context short_lived;
-    const auto wait = [&](const char* key, bool fair) -> asio::awaitable<void> {
+    const auto wait = [&](const char* key) -> asio::awaitable<void> {
       const Frame frame(frames);
-      mcl::Lock lock(client, key, {.fair = fair});
+      mcl::Lock lock(client, key);
       co_await mcl::async_lock(short_lived.get_executor(), lock, asio::use_awaitable);
       asio::steady_timer never(short_lived, 1h);
       co_await never.async_wait(asio::use_awaitable);
     };
-    for (int i = 0; i < 3; ++i) asio::co_spawn(short_lived, wait("key", i == 1), asio::detached);
-    asio::co_spawn(short_lived, wait("free", false), asio::detached);  // which gets it
+    for (int i = 0; i < 3; ++i) asio::co_spawn(short_lived, wait("key"), asio::detached);
+    asio::co_spawn(short_lived, wait("free"), asio::detached);  // which gets it
     short_lived.poll();
     ASSERT_TRUE(eventually([&] {
       short_lived.poll();
@@ -584,7 +585,7 @@ TEST_F(Asio, WhatWasDroppedBeforeExitIsFree) {
             },
             [](const std::exception_ptr&) {});
       }
-      mcl::Lock waiting(own, "held", {.fair = true});
+      mcl::Lock waiting(own, "held");
       mcl::async_lock(short_lived.get_executor(), waiting, [](const std::exception_ptr&) {});
       (void)eventually([&] {
         short_lived.poll();

@@ -1,4 +1,4 @@
-// Waiting in turn: in one process, and with LockOptions::fair between processes.
+// Waiting in turn: in one process, and between processes.
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -28,7 +28,6 @@ class Queue : public testing::TestWithParam<mcl::Protocol> {
   Queue() {
     options.protocol = GetParam();
     options.observer = recorder;
-    fair.fair = true;
   }
   [[nodiscard]] mcl::MemcachedClient client() const {
     return mcl::MemcachedClient(server.address(), options);
@@ -330,9 +329,7 @@ TEST_P(Queue, ManyProcessesExcludeEachOther) {
       for (int t = 0; t < 2; ++t) {
         threads.emplace_back([&, i] {
           for (int n = 0; n < times; ++n) {
-            mcl::LockOptions mine;
-            mine.fair = i != 0;  // one that is not
-            mcl::Lock lock(shared, "key", mine);
+            mcl::Lock lock(shared, "key");
             lock.lock();
             rose = rose && counter->last < lock.fencing_token();
             counter->last = lock.fencing_token();
@@ -436,47 +433,6 @@ TEST_P(Queue, TryLockNeverEntersIt) {
   EXPECT_FALSE(other.try_lock());
   EXPECT_FALSE(other.try_lock());
   EXPECT_EQ(queued(), 0);
-}
-
-// A waiter that is not fair polls, but not for ever: the last holder can't overtake it again and
-// again.
-TEST_P(Queue, AStarvingWaiterEntersItToo) {
-  mcl::Lock holder(client(), "key");
-  holder.lock();
-  Signal seen;
-  const pid_t child = in_child([&] {
-    mcl::Lock lock(client(), "key");
-    lock.lock();
-    seen.wait();
-    return lock.release() == mcl::Release::released;
-  });
-  ASSERT_TRUE(waits_for(1));
-  EXPECT_EQ(holder.release(), mcl::Release::released);
-  EXPECT_FALSE(holder.try_lock());
-  seen.send();
-  EXPECT_TRUE(ended_well(child));
-  EXPECT_EQ(server.get("memcachedlock:key"), "");
-}
-
-TEST_P(Queue, OnlyAFewStarvingWaitersStandInIt) {
-  constexpr int few = 4;
-  constexpr int more = 12;
-  const auto shared = client();
-  mcl::Lock holder(shared, "key");
-  holder.lock();
-  std::atomic<int> got{0};
-  auto first = strangers(few, shared, {}, got);
-  ASSERT_TRUE(eventually([&] { return queued() == few; }));
-  // The others go on asking.
-  auto others = strangers(more, shared, {}, got);
-  const long before = commands();
-  ASSERT_TRUE(eventually([&] { return commands() > before + 100; }));
-  EXPECT_EQ(queued(), few);
-  EXPECT_EQ(holder.release(), mcl::Release::released);
-  first.clear();
-  others.clear();
-  EXPECT_EQ(got, few + more);
-  EXPECT_EQ(server.get("memcachedlock:key"), "");
 }
 
 TEST_P(Queue, OneWhoGivesUpLeavesTheRecordsQueue) {
@@ -754,7 +710,6 @@ TEST_P(Queue, AZLockEntersItToo) {
   holder.lock();
   const pid_t child = in_child([&] {
     mcl::ZLockOptions mine;
-    mine.fair = true;
     mcl::ZLock<Conflict> lock(client(), "key", mine);
     lock.lock();
     return lock.release() == mcl::Release::released;

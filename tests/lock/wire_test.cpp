@@ -28,6 +28,7 @@ class Wire : public testing::Test {
     const std::pair<const char*, const char*> changing[]{
         {"[0-9a-f]{32}\\.[0-9]+", "TOKEN"},
         {":x:([0-9]+):[0-9]+:([0-9]+):[0-9]+:", ":x:$1:END:$2:SINCE:"},
+        {"SINCE:[0-9a-f]{8}\\.[0-9]+:", "SINCE:ADDRESS:"},
         {"@[^ \\r]+", "@PLACE"},
         {"=TOKEN:[0-9]+", "=TOKEN:END"},
         {"%TOKEN:([0-9]+):[0-9]+", "%TOKEN:$1:END"},
@@ -50,12 +51,12 @@ TEST_F(Wire, AnAcquireAnExtensionAndARelease) {
   mcl::Lock lock(client, "key");
   EXPECT_EQ(sent_by([&] { lock.lock(); }),
             "add memcachedlock:key 0 TTL SIZE noreply\n"
-            "mcl2 EXPIRY +TOKEN:x:30000:END:0:SINCE:-@PLACE\n"
+            "mcl2 EXPIRY +TOKEN:x:30000:END:0:SINCE:-:-@PLACE\n"
             "gets memcachedlock:key memcachedlock:^epoch\n");
   const auto extend = [&] { EXPECT_TRUE(lock.extend()); };
   EXPECT_EQ(sent_by(extend),
             "cas memcachedlock:key 0 TTL SIZE CAS noreply\n"
-            "mcl2 EXPIRY +TOKEN:x:30000:END:1:SINCE:-@PLACE #TOKEN:FENCE\n"
+            "mcl2 EXPIRY +TOKEN:x:30000:END:1:SINCE:-:-@PLACE #TOKEN:FENCE\n"
             "gets memcachedlock:key\n");
   EXPECT_EQ(sent_by([&] { lock.unlock(); }),
             "cas memcachedlock:key 0 TTL SIZE CAS\n"
@@ -73,7 +74,7 @@ TEST_F(Wire, AnAcquireInVainAndItsLooks) {
   const std::regex looks("(gets memcachedlock:key\n)+");
   EXPECT_EQ(std::regex_replace(sent_by(wait), looks, ""),
             "add memcachedlock:key 0 TTL SIZE noreply\n"
-            "mcl2 EXPIRY +TOKEN:x:30000:END:0:SINCE:-@PLACE\n"
+            "mcl2 EXPIRY +TOKEN:x:30000:END:0:SINCE:-:-@PLACE\n"
             "gets memcachedlock:key memcachedlock:^epoch\n");
 }
 
@@ -84,7 +85,7 @@ TEST_F(Wire, ANamedOwner) {
   // The token of a named owner is written, as others will join it.
   EXPECT_EQ(sent_by([&] { lock.lock(); }),
             "add memcachedlock:key 0 TTL SIZE noreply\n"
-            "mcl2 EXPIRY +TOKEN:x:30000:END:0:SINCE:n:owner@PLACE\n"
+            "mcl2 EXPIRY +TOKEN:x:30000:END:0:SINCE:-:n:owner@PLACE\n"
             "gets memcachedlock:key memcachedlock:^epoch\n"
             "append memcachedlock:key 0 TTL SIZE noreply\n"
             " #TOKEN:FENCE\n"
@@ -106,14 +107,14 @@ TEST_F(Wire, AReservation) {
   };
   EXPECT_EQ(sent_by(run),
             "add memcachedlock:key 0 TTL SIZE noreply\n"
-            "mcl2 EXPIRY +TOKEN:x:30000:END:0:SINCE:-@PLACE\n"
+            "mcl2 EXPIRY +TOKEN:x:30000:END:0:SINCE:-:-@PLACE\n"
             "gets memcachedlock:key memcachedlock:^epoch\n"
             "cas memcachedlock:key 0 TTL SIZE CAS noreply\n"
-            "mcl2 EXPIRY +TOKEN:x:30000:END:0:SINCE:-@PLACE %TOKEN:0:END #TOKEN:FENCE\n"
+            "mcl2 EXPIRY +TOKEN:x:30000:END:0:SINCE:-:-@PLACE %TOKEN:0:END #TOKEN:FENCE\n"
             "gets memcachedlock:key\n");
   EXPECT_EQ(sent_by([&] { lock.run([](const mcl::Lease&, bool) {}); }),
             "cas memcachedlock:key 0 TTL SIZE CAS noreply\n"
-            "mcl2 EXPIRY +TOKEN:x:30000:END:2:SINCE:-@PLACE #TOKEN:FENCE\n"
+            "mcl2 EXPIRY +TOKEN:x:30000:END:2:SINCE:-:-@PLACE #TOKEN:FENCE\n"
             "gets memcachedlock:key\n"
             "cas memcachedlock:key 0 TTL SIZE CAS\n"
             "\n");
@@ -122,9 +123,9 @@ TEST_F(Wire, AReservation) {
 // A waiter, its turn, a renewal while others wait, and a release to the next.
 TEST_F(Wire, AQueue) {
   const mcl::MemcachedClient other(server.address());
-  const mcl::LockOptions fair{.fair = true};
-  mcl::Lock holder(other, "key", fair);
-  mcl::Lock lock(client, "key", fair);
+  const mcl::LockOptions mine{.owner = mcl::OwnerId::unique()};
+  mcl::Lock holder(other, "key");
+  mcl::RLock lock(client, "key", mine);
   { lock_once(mcl::Lock(client, "warm")); }
   holder.lock();
   const std::regex looks("(gets memcachedlock:key\n)+");
@@ -133,18 +134,30 @@ TEST_F(Wire, AQueue) {
     EXPECT_TRUE(eventually([&] { return queued(server) == 1; }));
     holder.unlock();
   };
-  EXPECT_EQ(std::regex_replace(sent_by(wait), looks, "gets memcachedlock:key\n"),
+  // It puts the item's expiry off, is told that it holds the lock, and asks nothing; unless it
+  // looks at that very moment.
+  const std::regex confirmation("append [^\n]+\n =TOKEN:END\ngets [^\n]+\n$");
+  EXPECT_EQ(std::regex_replace(std::regex_replace(sent_by(wait), looks, ""), confirmation, ""),
             "add memcachedlock:key 0 TTL SIZE noreply\n"
-            "mcl2 EXPIRY +TOKEN:x:30000:END:0:SINCE:-@PLACE\n"
+            "mcl2 EXPIRY +TOKEN:x:30000:END:0:SINCE:-:-@PLACE\n"
             "gets memcachedlock:key memcachedlock:^epoch\n"
             "append memcachedlock:key 0 TTL SIZE noreply\n"
-            " ?TOKEN:x:30000:END:0:SINCE:-@PLACE\n"
+            " ?TOKEN:x:30000:END:0:SINCE:ADDRESS:-@PLACE\n"
             "gets memcachedlock:key memcachedlock:^epoch\n"
-            "gets memcachedlock:key\n"
-            "append memcachedlock:key 0 TTL SIZE noreply\n"
-            " =TOKEN:END\n"
+            "cas memcachedlock:key 0 TTL SIZE CAS noreply\n"
+            "mcl2 EXPIRY +TOKEN:x:30000:END:0:SINCE:-:-@PLACE"
+            " *TOKEN:x:30000:END:0:SINCE:ADDRESS:-@PLACE\n"
             "gets memcachedlock:key memcachedlock:^epoch\n");
-  std::jthread next([&] { lock_once(mcl::Lock(other, "key", fair)); });
+  // Unless it is done before, it begins its whole lease after a while.
+  const auto confirmed = [&] { EXPECT_TRUE(eventually([&] { return lock.remaining() > 2s; })); };
+  const std::string confirming = sent_by(confirmed);
+  EXPECT_NE(confirming.find("cas memcachedlock:key 0 TTL SIZE CAS noreply\n"
+                            "mcl2 EXPIRY +TOKEN:x:30000:END:1:SINCE:ADDRESS:-@PLACE #TOKEN:FENCE\n"
+                            "gets memcachedlock:key\n"),
+            std::string::npos)
+      << confirming;
+  std::jthread next(
+      [&] { lock_once(mcl::RLock(other, "key", {.owner = mcl::OwnerId::unique()})); });
   EXPECT_TRUE(eventually([&] { return queued(server) == 1; }));
   EXPECT_TRUE(lock.extend());  // which learns of the waiter
   const auto extend = [&] { EXPECT_TRUE(lock.extend()); };

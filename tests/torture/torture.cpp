@@ -111,7 +111,6 @@ class Worker {
       options_.timeout = milliseconds(pick<std::int64_t>(random_, 300, max_lease.count()));
       options_.interval = 20ms;
       options_.renew = pick(random_, 0, 1) == 0;
-      options_.fair = pick(random_, 0, 1) == 0;
       options_.restart_guard = mcl::RestartGuard::strict;
       switch (pick(random_, 0, 3)) {
         case 0:
@@ -245,7 +244,6 @@ class Worker {
     options.timeout = options_.timeout;
     options.interval = options_.interval;
     options.renew = options_.renew;
-    options.fair = options_.fair;
     options.restart_guard = options_.restart_guard;
     options.on_unavailable = mcl::OnUnavailable::fail;
     options.reservation = 100ms;

@@ -40,15 +40,6 @@ TEST(Backoffs, GrowToTheInterval) {
   EXPECT_GE(longest, 20ms);
 }
 
-TEST(Backoffs, StayShortWhileTheHoldersChange) {
-  Backoff backoff({.interval = 1s});
-  const auto begin = Clock::now();
-  for (int i = 0; i < 40; ++i) {
-    const auto pause = backoff.after(polled(i % 2 == 0 ? "one" : "two"), begin);
-    EXPECT_LE(pause, 4 * (1ms + 200us) * 3 / 2);
-  }
-}
-
 TEST(Backoffs, WithoutAHoldTimeBeginAsShortAsARoundTrip) {
   Backoff backoff({.interval = 1s});
   EXPECT_LE(backoff.after(polled("holder", 0us), Clock::now()), 75us);
@@ -63,7 +54,7 @@ TEST(Backoffs, BehindAHolderOfThisProcessAreTheInterval) {
 }
 
 TEST(Backoffs, InTheQueueKeepToTheirBounds) {
-  const LockOptions options{.interval = 10s, .fair = true};
+  const LockOptions options{.interval = 10s};
   for (const std::size_t position : {0U, 1U, 2U, 5U, 50U}) {
     Backoff backoff(options);
     auto now = Clock::now();
@@ -77,8 +68,28 @@ TEST(Backoffs, InTheQueueKeepToTheirBounds) {
   }
 }
 
+TEST(Backoffs, OfWhoIsToldComeWhenItsTurnIsLongOverdue) {
+  const auto now = Clock::now();
+  for (const std::size_t position : {0U, 1U, 5U, 50U}) {
+    Backoff backoff({.interval = 1ms});
+    Contention told = queued(position);
+    told.told = true;
+    const auto turns = static_cast<int>(position + 1) * 10ms;
+    const Clock::duration most =
+        position == 0 ? Backoff::max_pause_of_next : Backoff::max_pause_in_queue;
+    const auto first = backoff.after(told, now);
+    EXPECT_GE(first, std::min<Clock::duration>(2 * turns, most));
+    EXPECT_LE(first, most);
+    EXPECT_EQ(backoff.after(told, now), std::min<Clock::duration>(2 * first, most));
+    told.holder = "another";
+    EXPECT_EQ(backoff.after(told, now), first);
+    for (int i = 0; i < 20; ++i) (void)backoff.after(told, now);
+    EXPECT_EQ(backoff.after(told, now), most);
+  }
+}
+
 TEST(Backoffs, FurtherBackLookLessOften) {
-  const LockOptions options{.interval = 10s, .fair = true};
+  const LockOptions options{.interval = 10s};
   const auto now = Clock::now();
   const auto pause_at = [&](std::size_t position) {
     Backoff backoff(options);

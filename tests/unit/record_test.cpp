@@ -63,8 +63,8 @@ TEST(Record, IsReadAsItWasWritten) {
   record.entries[1].fence = {7, 9};
   record.hold = {30us, 4us};
   EXPECT_EQ(record.encode(),
-            "mcl2 1795723986 +t.1:x:1500:1795723980:0:1000:-@host:2:3"
-            " *t.2:x:1500:1795723980:2:1000:n:owner@host:4:5 #t.2:7:9 ~30:4");
+            "mcl2 1795723986 +t.1:x:1500:1795723980:0:1000:-:-@host:2:3"
+            " *t.2:x:1500:1795723980:2:1000:-:n:owner@host:4:5 #t.2:7:9 ~30:4");
   const Record found = read(record.encode());
   EXPECT_EQ(found.entries, record.entries);
   EXPECT_EQ(found.expiry, record.expiry);
@@ -85,25 +85,25 @@ TEST(Record, RefusesWhatItNeverWrites) {
                                  "mcl2 -1",
                                  "mcl2 1099511627777",
                                  "mcl1 held 1 s 0 - t@p",
-                                 "mcl3 1 +t:x:1:1:0:1:-@p",
-                                 "mcl2 1  +t:x:1:1:0:1:-@p",
-                                 "mcl2 1 t:x:1:1:0:1:-@p",
-                                 "mcl2 1 &t:x:1:1:0:1:-@p",
-                                 "mcl2 1 +:x:1:1:0:1:-@p",
-                                 "mcl2 1 +t:s:1:1:0:1:-@p",
-                                 "mcl2 1 +t:4:1:1:0:1:-@p",
-                                 "mcl2 1 +t:x:2592000001:1:0:1:-@p",
-                                 "mcl2 1 +t:x:-1:1:0:1:-@p",
-                                 "mcl2 1 +t:x:1:1099511627777:0:1:-@p",
-                                 "mcl2 1 +t:x:1:1:-0:1:-@p",
-                                 "mcl2 1 +t:x:1:1:0:1125899906842625:-@p",
-                                 "mcl2 1 +t:x:1:1:0:1:-",
-                                 "mcl2 1 +t:x:1:1:0:1:@p",
+                                 "mcl3 1 +t:x:1:1:0:1:-:-@p",
+                                 "mcl2 1  +t:x:1:1:0:1:-:-@p",
+                                 "mcl2 1 t:x:1:1:0:1:-:-@p",
+                                 "mcl2 1 &t:x:1:1:0:1:-:-@p",
+                                 "mcl2 1 +:x:1:1:0:1:-:-@p",
+                                 "mcl2 1 +t:s:1:1:0:1:-:-@p",
+                                 "mcl2 1 +t:4:1:1:0:1:-:-@p",
+                                 "mcl2 1 +t:x:2592000001:1:0:1:-:-@p",
+                                 "mcl2 1 +t:x:-1:1:0:1:-:-@p",
+                                 "mcl2 1 +t:x:1:1099511627777:0:1:-:-@p",
+                                 "mcl2 1 +t:x:1:1:-0:1:-:-@p",
+                                 "mcl2 1 +t:x:1:1:0:1125899906842625:-:-@p",
+                                 "mcl2 1 +t:x:1:1:0:1:-:-",
+                                 "mcl2 1 +t:x:1:1:0:1:-:@p",
                                  "mcl2 1 +t:x:1:1:0:1",
                                  "mcl2 1 ?",
                                  "mcl2 1 >t",
                                  "mcl2 1 >t:u",
-                                 "mcl2 1 >:u:x:1:1:0:1:-@p",
+                                 "mcl2 1 >:u:x:1:1:0:1:-:-@p",
                                  "mcl2 1 -",
                                  "mcl2 1 -t:1",
                                  "mcl2 1 =t",
@@ -129,7 +129,7 @@ TEST(Record, RefusesWhatItNeverWrites) {
   }
   EXPECT_TRUE(
       Record::parse("mcl2 1099511627776 +t:x:2592000000:1099511627776:18446744073709551615:"
-                    "1125899906842624:-@p ~3600000000:3600000000"));
+                    "1125899906842624:-:-@p ~3600000000:3600000000"));
 }
 
 TEST(Record, RefusesMoreThanCanBeReadSoon) {
@@ -232,7 +232,7 @@ TEST(Record, TellsWhetherOneHasLeft) {
 TEST(Record, AHolderHandsItsPlaceOver) {
   std::string word;
   append_handoff_word(word, "a", entry("c"));
-  EXPECT_EQ(word, " >a:c:x:1500:1795723980:0:1000:-@host:2:3");
+  EXPECT_EQ(word, " >a:c:x:1500:1795723980:0:1000:-:-@host:2:3");
   const std::string held = start + came("a") + " =a:1795723985 #a:1:2" + came("b");
   EXPECT_EQ(order(held + word), "c|b*");
   const Entry after = read(held + word).entries[0];

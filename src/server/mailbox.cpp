@@ -1,0 +1,273 @@
+#include "server/mailbox.hpp"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include "base/process.hpp"
+#include "server/inbox.hpp"
+#include "wire/grant_message.hpp"
+
+namespace memcachedlock::detail {
+
+namespace {
+
+/// An internet address with a port.
+struct Place {
+  sockaddr_storage storage{};
+  socklen_t size = 0;
+
+  [[nodiscard]] const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&storage); }
+  [[nodiscard]] sockaddr* get() { return reinterpret_cast<sockaddr*>(&storage); }
+  [[nodiscard]] int family() const { return storage.ss_family; }
+
+  static Place of(const in_addr& host, in_port_t port) {
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr = host;
+    address.sin_port = port;
+    return copy(address);
+  }
+  static Place of(const in6_addr& host, in_port_t port) {
+    sockaddr_in6 address{};
+    address.sin6_family = AF_INET6;
+    address.sin6_addr = host;
+    address.sin6_port = port;
+    return copy(address);
+  }
+
+ private:
+  template <class Address>
+  static Place copy(const Address& address) {
+    Place place;
+    std::memcpy(&place.storage, &address, sizeof address);
+    place.size = sizeof address;
+    return place;
+  }
+};
+
+template <class Address>
+Address as(const Place& place) {
+  Address address;
+  std::memcpy(&address, &place.storage, sizeof address);
+  return address;
+}
+
+/// The bytes of the host in hex, a point, and the port.
+std::string encode(const Place& place) {
+  std::string text;
+  const auto append = [&](const auto& host, in_port_t port) {
+    std::array<unsigned char, sizeof host> bytes;  // NOLINT(*-member-init): all are copied into
+    std::memcpy(bytes.data(), &host, sizeof host);
+    for (const unsigned char byte : bytes) text += fmt::format("{:02x}", byte);
+    text += fmt::format(".{}", ntohs(port));
+  };
+  if (place.family() == AF_INET) {
+    const auto address = as<sockaddr_in>(place);
+    append(address.sin_addr, address.sin_port);
+  } else {
+    const auto address = as<sockaddr_in6>(place);
+    append(address.sin6_addr, address.sin6_port);
+  }
+  return text;
+}
+
+std::optional<Place> decode(std::string_view text) {
+  const auto point = text.find('.');
+  if (point == std::string_view::npos) return std::nullopt;
+  const std::string_view hex = text.substr(0, point);
+  const std::string_view digits = text.substr(point + 1);
+  std::uint16_t port = 0;
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), port);
+  if (error != std::errc{} || end != digits.data() + digits.size() || port == 0) return {};
+  std::array<unsigned char, 16> bytes{};
+  if (hex.size() != 8 && hex.size() != 32) return std::nullopt;
+  for (std::size_t at = 0; at < hex.size() / 2; ++at) {
+    const char* const first = hex.data() + 2 * at;
+    if (std::from_chars(first, first + 2, bytes.at(at), 16).ptr != first + 2) return std::nullopt;
+  }
+  if (hex.size() == 8) {
+    in_addr host{};
+    std::memcpy(&host, bytes.data(), sizeof host);
+    return Place::of(host, htons(port));
+  }
+  in6_addr host{};
+  std::memcpy(&host, bytes.data(), sizeof host);
+  return Place::of(host, htons(port));
+}
+
+int make_socket(int family) { return socket(family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0); }
+
+/// From where this host reaches a server; nothing is sent. With a port that is free.
+std::optional<Place> local_place(const std::string& peer) {
+  if (peer.starts_with('/')) return Place::of(in_addr{htonl(INADDR_LOOPBACK)}, 0);
+  addrinfo hints{};
+  hints.ai_socktype = SOCK_DGRAM;
+  hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV;
+  addrinfo* found = nullptr;
+  if (getaddrinfo(peer.c_str(), "9", &hints, &found) != 0) return std::nullopt;
+  const std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> owner(found, &freeaddrinfo);
+  const int probe = make_socket(found->ai_family);
+  if (probe < 0) return std::nullopt;
+  Place place;
+  place.size = sizeof place.storage;
+  const bool known = connect(probe, found->ai_addr, found->ai_addrlen) == 0 &&
+                     getsockname(probe, place.get(), &place.size) == 0;
+  close(probe);
+  if (!known) return std::nullopt;
+  if (place.family() == AF_INET) return Place::of(as<sockaddr_in>(place).sin_addr, 0);
+  const auto address = as<sockaddr_in6>(place);
+  // Another host calls that interface by another number.
+  if (place.family() != AF_INET6 || address.sin6_scope_id != 0) return std::nullopt;
+  return Place::of(address.sin6_addr, 0);
+}
+
+}  // namespace
+
+/// The mailboxes of this process, by server.
+struct Mailbox::All {
+  Mutex mutex;
+  std::map<std::string, Mailbox> by_server MCL_GUARDED_BY(mutex);  // its nodes stay where they are
+};
+
+Mailbox& Mailbox::of(const std::string& server) {
+  static auto& all = *new PerProcess<All>;  // locks may outlive static storage
+  All& mine = all.get();
+  const MutexLock lock(mine.mutex);
+  return mine.by_server[server];
+}
+
+bool Mailbox::is_switched_off() {
+  const char* const setting = std::getenv("MEMCACHEDLOCK_NOTIFY");  // NOLINT(concurrency-mt-unsafe)
+  return setting != nullptr && std::string_view(setting) == "off";
+}
+
+Mailbox::~Mailbox() {
+  for (const int one : {socket_, wake_ends_[0], wake_ends_[1], ipv4_sender_, ipv6_sender_}) {
+    if (one >= 0) close(one);
+  }
+}
+
+std::string_view Mailbox::address(const std::string& peer) {
+  if (is_off_) return "-";
+  if (!opened_.load(std::memory_order_acquire)) {
+    const MutexLock lock(mutex_);
+    if (!opened_.load(std::memory_order_relaxed)) {
+      open(peer);
+      opened_.store(true, std::memory_order_release);
+    }
+  }
+  return address_;
+}
+
+void Mailbox::open(const std::string& peer) {
+  auto place = local_place(peer);
+  if (!place) return;
+  const int made = make_socket(place->family());
+  if (made < 0) return;
+  if (bind(made, place->get(), place->size) != 0 ||
+      getsockname(made, place->get(), &place->size) != 0 ||
+      pipe2(wake_ends_, O_CLOEXEC | O_NONBLOCK) != 0) {
+    close(made);
+    return;
+  }
+  socket_ = made;
+  address_ = encode(*place);
+}
+
+int Mailbox::sender(int family) {
+  const MutexLock lock(mutex_);
+  int& one = family == AF_INET ? ipv4_sender_ : ipv6_sender_;
+  if (one < 0) one = make_socket(family);
+  return one;
+}
+
+void Mailbox::tell(const Entry& waiter, const Record& record, std::uint64_t cas, bool others) {
+  if (is_of_this_process(waiter.token)) {
+    (void)Inbox::deliver(waiter.token, {record.encode(), cas, true});
+    return;
+  }
+  if (!others) return;
+  if (is_off_) return;
+  const auto place = decode(waiter.told_at);
+  if (!place) return;
+  const auto message = GrantMessage::encode(waiter.token, record, cas);
+  const int from = sender(place->family());
+  if (!message || from < 0) return;
+  (void)sendto(from, message->data(), message->size(), MSG_DONTWAIT | MSG_NOSIGNAL, place->get(),
+               place->size);
+}
+
+void Mailbox::note_found() {
+  if (missed_.load() < max_missed) missed_.fetch_add(1);
+}
+
+bool Mailbox::join(Reader& reader) {
+  const MutexLock lock(mutex_);
+  readers_.push_back(&reader);
+  return readers_.size() == 1;
+}
+
+void Mailbox::leave(Reader& reader) {
+  const MutexLock lock(mutex_);
+  const bool was_reading = readers_.front() == &reader;
+  readers_.remove(&reader);
+  if (was_reading && !readers_.empty()) readers_.front()->take_over();
+}
+
+void Mailbox::receive(Clock::time_point until) {
+  std::array<pollfd, 2> ends{pollfd{socket_, POLLIN, 0}, pollfd{wake_ends_[0], POLLIN, 0}};
+  const auto left = std::max<Clock::duration>(until - Clock::now(), Clock::duration(0));
+  const auto seconds = std::chrono::floor<std::chrono::seconds>(left);
+  const timespec limit{static_cast<std::time_t>(seconds.count()),
+                       static_cast<long>((left - seconds).count())};
+  if (ppoll(ends.data(), ends.size(), &limit, nullptr) <= 0) return;
+  if (ends[1].revents != 0) {
+    std::array<char, 64> bytes;  // NOLINT(*-member-init)
+    while (read(wake_ends_[0], bytes.data(), bytes.size()) > 0) {
+    }
+  }
+  if (ends[0].revents != 0) deliver_all();
+}
+
+/// What has come, but not more than a turn's worth: a flood must not keep the reader from looking.
+bool Mailbox::deliver_all() {
+  constexpr int most = 64;
+  bool any = false;
+  for (int count = 0; count < most && !any; ++count) {
+    std::array<char, GrantMessage::max_size + 1> bytes;  // NOLINT(*-member-init)
+    const ssize_t size = recv(socket_, bytes.data(), bytes.size(), MSG_DONTWAIT);
+    if (size < 0) break;
+    auto message =
+        GrantMessage::decode({bytes.data(), static_cast<std::size_t>(size)}, process_token());
+    if (!message) continue;
+    any = Inbox::deliver(message->token, std::move(message->grant));
+    if (any) continue;
+    // It waits no more, but messages do come.
+    missed_.store(0);
+    late_.fetch_add(1);
+  }
+  return any;
+}
+
+void Mailbox::interrupt() noexcept {
+  const char byte = 0;
+  [[maybe_unused]] const ssize_t written = write(wake_ends_[1], &byte, 1);  // full: it wakes anyway
+}
+
+}  // namespace memcachedlock::detail

@@ -1,0 +1,99 @@
+// How a process is told that it holds a lock: by a datagram from whoever let it in. memcached
+// decides and a datagram only hurries: each may be lost, late, doubled or made up by a stranger.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <list>
+#include <string>
+#include <string_view>
+
+#include "base/clock.hpp"
+#include "base/mutex.hpp"
+#include "wire/record.hpp"
+
+namespace memcachedlock::detail {
+
+/// Of one process, for the locks of one server. Its socket is opened at first need, at the very
+/// address of this host from which that server is reached. Thread safe.
+class Mailbox {
+ public:
+  Mailbox() = default;
+  ~Mailbox();
+  /// All clients of the process share that of a server, by its name. It stays as long as the
+  /// process.
+  static Mailbox& of(const std::string& server);
+  Mailbox(const Mailbox&) = delete;
+  Mailbox& operator=(const Mailbox&) = delete;
+
+  /// Where this process is told, as a record says it; `-` where it can't be. `peer` is the server's
+  /// numeric address, or the path of its socket.
+  [[nodiscard]] std::string_view address(const std::string& peer);
+  /// Tells `waiter`, which is in `record`, that it holds the lock. Only where it is of this
+  /// process, unless `others`. Never waits.
+  void tell(const Entry& waiter, const Record& record, std::uint64_t cas, bool others);
+
+  /// Whether other processes can tell this one; known once address() was asked for.
+  [[nodiscard]] bool is_open() const { return opened_.load() && socket_ >= 0; }
+  /// Whether grants have come in time lately, so that waiters need look but seldom.
+  [[nodiscard]] bool is_trusted() const { return is_open() && missed_.load() < max_missed; }
+  /// A waiter was told in time.
+  void note_told() { missed_.store(0); }
+  /// A waiter has found by itself that it holds the lock.
+  void note_found();
+  /// How many have come, since the last call, for those that did not wait any more.
+  [[nodiscard]] unsigned take_late() { return late_.exchange(0); }
+
+  /// While there is any, the thread of the event loops reads where no other does.
+  void add_loop_wait(int count) { loop_waits_.fetch_add(count); }
+  [[nodiscard]] bool has_loop_waits() const { return loop_waits_.load() > 0; }
+
+  /// A thread that waits. One of them reads for all.
+  class Reader {
+   public:
+    virtual ~Reader() = default;
+    /// It is to read from now on. Must not call the mailbox.
+    virtual void take_over() noexcept = 0;
+
+   protected:
+    Reader() = default;
+    Reader(const Reader&) = default;
+    Reader& operator=(const Reader&) = default;
+  };
+  /// True if it is to read now.
+  bool join(Reader& reader);
+  /// Another reads from now on, if it did.
+  void leave(Reader& reader);
+  /// For the one that reads, if is_open(). Delivers what comes, and returns when something did, at
+  /// `until`, or after interrupt(); sometimes earlier.
+  void receive(Clock::time_point until);
+  void interrupt() noexcept;
+
+ private:
+  static constexpr int max_missed = 3;
+
+  /// By who runs the program, in its environment.
+  static bool is_switched_off();
+  void open(const std::string& peer) MCL_REQUIRES(mutex_);
+  [[nodiscard]] int sender(int family);
+  bool deliver_all();
+
+  struct All;
+
+  const bool is_off_ = is_switched_off();
+  std::atomic<bool> opened_{false};  // what follows does not change any more
+  std::string address_ = "-";
+  int socket_ = -1;
+  int wake_ends_[2] = {-1, -1};  // of a pipe
+
+  std::atomic<int> missed_{0};
+  std::atomic<unsigned> late_{0};
+  std::atomic<int> loop_waits_{0};
+  Mutex mutex_;
+  std::list<Reader*> readers_ MCL_GUARDED_BY(mutex_);  // the first one reads
+  int ipv4_sender_ MCL_GUARDED_BY(mutex_) = -1;
+  int ipv6_sender_ MCL_GUARDED_BY(mutex_) = -1;
+};
+
+}  // namespace memcachedlock::detail
