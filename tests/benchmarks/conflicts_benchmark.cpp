@@ -445,8 +445,7 @@ std::vector<std::string> list_of(const char* variable, const std::string& otherw
 
 std::vector<Case> chosen_cases() {
   const std::map<std::string, std::vector<std::string>> sides{
-      {"postgres",
-       {"optimistic", "optimistic-backoff", "zlock", "for-update", "advisory-lock"}},
+      {"postgres", {"optimistic", "optimistic-backoff", "zlock", "for-update", "advisory-lock"}},
       {"sqlite", {"optimistic", "optimistic-backoff", "zlock", "begin-immediate"}},
       {"pool", {"zlock", "for-update", "advisory-lock"}}};
   std::vector<Case> cases;

@@ -191,7 +191,8 @@ TEST_P(Hostile, AForgedEpochHoldsNobodyUpForEver) {
 
 TEST_P(Hostile, OwnerTokensAreNotGuessed) {
   std::set<std::string> tokens;
-  const std::regex form("mcl2 \\d+ \\+([0-9a-f]{32})\\.\\d+:x:30000:\\d+:0:\\d+:-:-@\\S+:\\d+:\\d+");
+  const std::regex form(
+      "mcl2 \\d+ \\+([0-9a-f]{32})\\.\\d+:x:30000:\\d+:0:\\d+:-:-@\\S+:\\d+:\\d+");
   for (int i = 0; i < 8; ++i) {
     EXPECT_TRUE(ended_well(in_child([&]() -> bool {
       mcl::Lock lock(client(), "key" + std::to_string(i));

@@ -214,6 +214,40 @@ TEST_F(Asio, ACancelledWaitEndsAndLeavesTheQueue) {
   EXPECT_EQ(holder.release(), mcl::Release::released);
 }
 
+// Nobody but the thread of the event loops reads what the process is told.
+TEST_F(Asio, CoroutinesAreToldWithoutAThreadOfTheirOwn) {
+  constexpr int waiters = 20;
+  const pid_t holder = in_child([&] {
+    const mcl::MemcachedClient own(server.address());
+    mcl::Lock lock(own, "key");
+    lock.lock();
+    return eventually([&] { return queued(server) == 1; }) &&
+           lock.release() == mcl::Release::released;
+  });
+  ASSERT_TRUE(eventually([&] { return server.get("memcachedlock:key") != ""; }));
+  const std::size_t before = threads();
+  int got = 0;
+  std::size_t most = 0;
+  for (int i = 0; i < waiters; ++i) {
+    asio::co_spawn(
+        loop,
+        [&]() -> asio::awaitable<void> {
+          mcl::Lock lock(client, "key");
+          co_await mcl::async_lock(executor(), lock, asio::use_awaitable);
+          ++got;
+          most = std::max(most, threads());
+          co_await mcl::async_release(executor(), lock, asio::use_awaitable);
+        },
+        asio::detached);
+  }
+  loop.run();
+  EXPECT_EQ(got, waiters);
+  EXPECT_LE(most, before + 5);
+  EXPECT_TRUE(ended_well(holder));
+  // One stands for all in the record.
+  EXPECT_EQ(recorder->count(mcl::GrantKind::told) + recorder->count(mcl::GrantKind::found), 1);
+}
+
 TEST_F(Asio, ATimerMayEndTheWait) {
   using asio::experimental::awaitable_operators::operator||;
   mcl::Lock holder(client, "key");

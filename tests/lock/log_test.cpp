@@ -11,6 +11,7 @@
 
 #include "memcachedlock/memcachedlock.hpp"
 #include "support/between_processes.hpp"
+#include "support/hand_written.hpp"
 #include "support/local_server.hpp"
 #include "support/lock_once.hpp"
 #include "support/queued.hpp"
@@ -21,40 +22,12 @@ using namespace std::chrono_literals;
 
 namespace {
 
-class Log : public testing::Test {
+class Log : public HandWritten {
  protected:
-  void put(const std::string& value) const {
-    (void)server.ask("set memcachedlock:key 0 0 " + std::to_string(value.size()) + "\r\n" + value +
-                     "\r\n");
-  }
-  void append(const std::string& words) const {
-    (void)server.ask("append memcachedlock:key 0 0 " + std::to_string(words.size()) + "\r\n" +
-                     words + "\r\n");
-  }
-  [[nodiscard]] std::string record() const { return server.get("memcachedlock:key"); }
   [[nodiscard]] std::string token_of(const mcl::Lock& lock) const {
     EXPECT_TRUE(lock.owns_lock());
     return mcl::inspect(client, "key")->holders.at(0).token;
   }
-  /// The server's time, in so many seconds.
-  [[nodiscard]] std::string time_in(long seconds) const {
-    return std::to_string(server.counted({"time"}) + seconds);
-  }
-  /// One that does not line up with the threads of this process, but enters the queue.
-  static mcl::RLock stranger(const mcl::MemcachedClient& of, std::chrono::milliseconds timeout) {
-    return {of, "key", {.timeout = timeout, .owner = mcl::OwnerId::unique()}};
-  }
-  static std::string entry(const std::string& token, const std::string& end,
-                           const std::string& lease = "1000") {
-    return token + ":x:" + lease + ":" + end + ":0:1:-:-@elsewhere:1:1";
-  }
-  /// A number out of the record; 0 if it does not match.
-  [[nodiscard]] long number(const std::string& form) const {
-    std::smatch match;
-    const std::string text = record();
-    return std::regex_search(text, match, std::regex(form)) ? std::stol(match[1]) : 0;
-  }
-  LocalServer server;
   const std::shared_ptr<Recorder> recorder = std::make_shared<Recorder>();
   const mcl::MemcachedClient client{server.address(), {.observer = recorder}};
   const mcl::MemcachedClient other{server.address()};

@@ -322,12 +322,12 @@ TEST_P(Queue, ManyProcessesExcludeEachOther) {
   Shared<Counter> counter;
   std::vector<pid_t> children;
   for (int i = 0; i < processes; ++i) {
-    children.push_back(in_child([&, i] {
+    children.push_back(in_child([&] {
       const auto shared = client();
       bool rose = true;
       std::vector<std::jthread> threads;
       for (int t = 0; t < 2; ++t) {
-        threads.emplace_back([&, i] {
+        threads.emplace_back([&] {
           for (int n = 0; n < times; ++n) {
             mcl::Lock lock(shared, "key");
             lock.lock();

@@ -28,6 +28,7 @@
 #include "memcachedlock/memcachedlock.hpp"
 #include "support/fault_proxy.hpp"
 #include "support/local_server.hpp"
+#include "torture/bad_datagrams.hpp"
 
 namespace {
 
@@ -289,6 +290,7 @@ int run_worker(const char* addresses, unsigned seed, const char* file) {
   options.restart_window = max_lease;
   options.observer = writer;
   if (seed % 2 == 1) options.protocol = mcl::Protocol::binary;
+  spoil_datagrams(seed % 3 == 0 ? 1'000 : 300, seed);
   const mcl::MemcachedClient client(addresses, options);
   std::vector<std::thread> threads;
   for (unsigned i = 0; i < threads_each; ++i) {

@@ -1,0 +1,312 @@
+// Waiters that are told that they hold the lock, by datagrams that come as they should, late, more
+// than once, from strangers, or not at all.
+#include <arpa/inet.h>
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "memcachedlock/memcachedlock.hpp"
+#include "support/between_processes.hpp"
+#include "support/hand_written.hpp"
+#include "support/local_server.hpp"
+#include "support/lock_once.hpp"
+#include "support/loopback.hpp"
+#include "support/queued.hpp"
+#include "support/recorder.hpp"
+
+namespace mcl = memcachedlock;
+using namespace std::chrono_literals;
+
+namespace {
+
+class Told : public HandWritten {
+ protected:
+  /// Where a waiter is told, as its entry says; 0 if it can't be.
+  [[nodiscard]] int port(const std::string& token = "") const {
+    return static_cast<int>(number("[?*]" + token + "[^ ]*:7f000001\\.([0-9]+):"));
+  }
+  [[nodiscard]] std::string waiting_token() const { return part("[?*]([0-9a-f]{32}\\.[0-9]+):x:"); }
+  static void send(int port, const std::string& text) {
+    const int from = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    const sockaddr_in to = loopback(port);
+    EXPECT_EQ(sendto(from, text.data(), text.size(), 0, reinterpret_cast<const sockaddr*>(&to),
+                     sizeof to),
+              static_cast<ssize_t>(text.size()));
+    close(from);
+  }
+  /// What whoever let this one in tells it, by the record as it is.
+  [[nodiscard]] std::string message(const std::string& token) const {
+    const std::string found = server.ask("gets memcachedlock:key\r\n", "END\r\n");
+    std::smatch match;
+    EXPECT_TRUE(std::regex_search(found, match, std::regex("VALUE [^ ]+ 0 [0-9]+ ([0-9]+)")));
+    return "mcl-grant1 " + token + " " + match[1].str() + " whole " + record();
+  }
+  /// A lock that somebody has held for long, and that this process waits for.
+  void put_holder() const {
+    put("mcl2 " + time_in(7'200) + " +" + entry("held.1", time_in(3'600)));
+  }
+
+  const std::shared_ptr<Recorder> recorder = std::make_shared<Recorder>();
+  const mcl::MemcachedClient client{server.address(), {.observer = recorder}};
+};
+
+// Processes that hand a lock to each other, each with two threads: nearly all are told, in order.
+TEST_F(Told, WhoWaitsIsTold) {
+  constexpr int processes = 4;
+  constexpr int times = 100;
+  Shared<std::atomic<int>> told;
+  Shared<std::atomic<int>> found;
+  Shared<std::atomic<int>> inside;
+  std::vector<pid_t> children;
+  for (int i = 0; i < processes; ++i) {
+    children.push_back(in_child([&] {
+      const auto mine = std::make_shared<Recorder>();
+      const mcl::MemcachedClient own(server.address(), {.observer = mine});
+      bool alone = true;
+      std::vector<std::jthread> threads;
+      for (int t = 0; t < 2; ++t) {
+        threads.emplace_back([&] {
+          for (int n = 0; n < times; ++n) {
+            mcl::Lock lock(own, "key");
+            lock.lock();
+            alone = inside->fetch_add(1) == 0 && alone;
+            --*inside;
+          }
+        });
+      }
+      threads.clear();
+      *told += mine->count(mcl::GrantKind::told);
+      *found += mine->count(mcl::GrantKind::found);
+      return alone;
+    }));
+  }
+  for (const pid_t child : children) EXPECT_TRUE(ended_well(child));
+  EXPECT_GT(*told, *found);
+}
+
+// Promise: nothing but the token of a wait that is going on makes anybody hold a lock.
+TEST_F(Told, StrangersAreNotHeard) {
+  put_holder();
+  std::atomic<bool> has{false};
+  std::jthread waiter([&] {
+    auto lock = stranger(client, 1h);
+    lock.lock();
+    has = true;
+  });
+  ASSERT_TRUE(eventually([&] { return port() != 0; }));
+  const std::string token = waiting_token();
+  const std::string process = token.substr(0, 32);
+  const std::string good = message(token);
+  const std::string rest = good.substr(good.find(' ', 12));
+  std::string flipped = token;
+  flipped[31] = flipped[31] == '0' ? '1' : '0';
+  const std::string junk[] = {
+      "", "x", std::string(1'200, ' '), std::string(9'000, 'x'), "mcl-grant1 ",
+      "mcl-grant1 " + process, "mcl-grant1 " + process + rest, "mcl-grant1 " + process + "." + rest,
+      "mcl-grant1 " + process + ".999999" + rest, "mcl-grant1 " + flipped + rest,
+      "mcl-grant2 " + token + rest, "mcl-grant1 " + token, "mcl-grant1 " + token + " x whole mcl2",
+      "mcl-grant1 " + token + " 7 half " + record(),
+      // Whom the record does not name as the holder looks for itself.
+      "mcl-grant1 " + token + " 7 whole ", "mcl-grant1 " + token + " 7 whole mcl3 0",
+      "mcl-grant1 " + token + " 7 part mcl2 0 +t.1:x", good};
+  for (int round = 0; round < 20; ++round) {
+    for (const std::string& text : junk) send(port(), text);
+  }
+  ASSERT_TRUE(eventually([&] { return server.counted({"cmd_get"}) > 40; }));
+  EXPECT_FALSE(has);
+  EXPECT_EQ(recorder->count(mcl::GrantKind::told), 0);
+  append(" -held.1");
+  send(port(), message(token));
+  waiter.join();
+  EXPECT_TRUE(has);
+}
+
+// Fault: a datagram comes twice, or when its receiver waits again. Promise: it counts once.
+TEST_F(Told, AMessageOfAnEarlierWaitIsNotHeard) {
+  put_holder();
+  std::string said;
+  int at = 0;
+  {
+    std::jthread waiter([&] { lock_once(stranger(client, 1h)); });
+    ASSERT_TRUE(eventually([&] { return port() != 0; }));
+    at = port();
+    const std::string token = waiting_token();
+    append(" -held.1");
+    said = message(token);
+    send(at, said);
+  }
+  put_holder();
+  std::atomic<bool> has{false};
+  std::jthread waiter([&] {
+    auto lock = stranger(client, 1h);
+    lock.lock();
+    has = true;
+  });
+  ASSERT_TRUE(eventually([&] { return port() == at; }));
+  for (int i = 0; i < 20; ++i) send(at, said);
+  const long before = server.counted({"cmd_get"});
+  ASSERT_TRUE(eventually([&] { return server.counted({"cmd_get"}) > before + 2; }));
+  EXPECT_FALSE(has);
+  append(" -held.1");
+}
+
+// Fault: the process is stopped while it waits, is let in, taken out again, and told of the first
+// only then. Promise: it does not hold what another holds.
+TEST_F(Told, AMessageThatComesTooLateIsNotBelieved) {
+  put_holder();
+  Shared<std::atomic<int>> state;
+  const pid_t child = in_child([&] {
+    const mcl::MemcachedClient own(server.address());
+    mcl::Lock lock(own, "key", {.timeout = 300ms});
+    *state = 1;
+    lock.lock();
+    *state = 2;
+    return lock.release() == mcl::Release::released;
+  });
+  ASSERT_TRUE(eventually([&] { return port() != 0; }));
+  kill(child, SIGSTOP);
+  const std::string token = waiting_token();
+  const int at = port();
+  append(" -held.1");
+  const std::string said = message(token);
+  std::this_thread::sleep_for(400ms);  // longer than it may count
+  append(" !" + token + ":0 !" + token + ":1 ?" + entry("next.1", time_in(3'600)));
+  send(at, said);
+  kill(child, SIGCONT);
+  ASSERT_TRUE(eventually([&] { return queued(server) == 1; }));  // it has come anew, behind that
+  EXPECT_EQ(*state, 1);
+  append(" -next.1");
+  EXPECT_TRUE(ended_well(child));
+}
+
+// Promise: with messages switched off, or not to be had, all works, and nobody opens a socket.
+TEST_F(Told, WithoutMessagesAllFindOut) {
+  for (const bool by_environment : {false, true}) {
+    put_holder();
+    const pid_t child = in_child([&] {
+      if (by_environment) setenv("MEMCACHEDLOCK_NOTIFY", "off", 1);
+      const auto mine = std::make_shared<Recorder>();
+      const mcl::MemcachedClient own(server.address(),
+                                     {.notify = by_environment, .observer = mine});
+      auto lock = stranger(own, 1h);
+      lock.lock();
+      EXPECT_EQ(mine->count(mcl::GrantKind::told), 0);
+      EXPECT_EQ(mine->count(mcl::GrantKind::found), 1);
+      return lock.release() == mcl::Release::released;
+    });
+    ASSERT_TRUE(eventually([&] { return queued(server) == 1; }));
+    EXPECT_EQ(port(), 0) << record();
+    append(" -held.1");
+    EXPECT_TRUE(ended_well(child));
+  }
+}
+
+// Fault: whoever lets a waiter in tells nobody. Promise: those in the queue get in all the same.
+TEST_F(Told, WhatIsLostIsFound) {
+  constexpr int waiters = 5;
+  put_holder();
+  std::vector<std::jthread> all;
+  std::atomic<int> got{0};
+  const mcl::MemcachedClient silent(server.address(), {.notify = false});
+  for (int i = 0; i < waiters; ++i) {
+    all.emplace_back([&] {
+      auto lock = stranger(client, 1h);
+      lock.lock();
+      ++got;
+    });
+  }
+  ASSERT_TRUE(eventually([&] { return queued(server) == waiters; }));
+  append(" -held.1");
+  EXPECT_TRUE(eventually([&] { return got == waiters; }));
+  all.clear();
+  EXPECT_GE(recorder->count(mcl::GrantKind::found), 1);
+  EXPECT_EQ(record(), "");
+}
+
+// One thread reads for all of its process, and another when that one gives up.
+TEST_F(Told, OneReadsForAllAndAnotherAfterIt) {
+  put_holder();
+  std::stop_source stop;
+  std::atomic<bool> has{false};
+  std::jthread first([&] {
+    auto lock = stranger(client, 1h);
+    EXPECT_THROW(lock.lock(stop.get_token()), mcl::Cancelled);
+  });
+  ASSERT_TRUE(eventually([&] { return queued(server) == 1; }));
+  const std::string first_token = waiting_token();
+  std::jthread second([&] {
+    auto lock = stranger(client, 1h);
+    lock.lock();
+    has = true;
+  });
+  ASSERT_TRUE(eventually([&] { return queued(server) == 2; }));
+  stop.request_stop();
+  first.join();
+  ASSERT_TRUE(eventually([&] { return queued(server) == 1; }));
+  const auto waiting = mcl::inspect(mcl::MemcachedClient(server.address()), "key")->waiters;
+  append(" -held.1");
+  send(port(), message(waiting.at(0).token));
+  second.join();
+  EXPECT_TRUE(has);
+  EXPECT_EQ(recorder->count(mcl::GrantKind::told) + recorder->count(mcl::GrantKind::found), 1);
+}
+
+// A child has a socket of its own.
+TEST_F(Told, AForkedChildIsToldItself) {
+  put_holder();
+  std::jthread waiter([&] { lock_once(stranger(client, 1h)); });
+  ASSERT_TRUE(eventually([&] { return port() != 0; }));
+  const pid_t child = in_child([&] {
+    auto lock = stranger(client, 1h);
+    lock.lock();
+    return lock.release() == mcl::Release::released;
+  });
+  ASSERT_TRUE(eventually([&] { return queued(server) == 2; }));
+  const auto waiters = mcl::inspect(mcl::MemcachedClient(server.address()), "key")->waiters;
+  const int of_parent = port(waiters.at(0).token);
+  const int of_child = port(waiters.at(1).token);
+  EXPECT_NE(of_child, 0);
+  EXPECT_NE(of_child, of_parent);
+  append(" -" + waiters.at(0).token + " -held.1");
+  send(of_child, message(waiters.at(1).token));
+  EXPECT_TRUE(ended_well(child));
+}
+
+// Promise: a lease that began with a message is a whole one in memcached soon, and its loss is
+// told.
+TEST_F(Told, TheLeaseBeginsWhenItIsConfirmed) {
+  put_holder();
+  auto lock = stranger(client, 1h);
+  std::jthread waiter([&] { lock.lock(); });
+  ASSERT_TRUE(eventually([&] { return port() != 0; }));
+  const std::string token = waiting_token();
+  append(" -held.1");
+  send(port(), message(token));
+  waiter.join();
+  EXPECT_TRUE(lock.owns_lock());
+  EXPECT_TRUE(eventually([&] { return lock.remaining() > 50min; }));
+  EXPECT_EQ(part("[+=](" + token + "):"), token) << record();
+  EXPECT_EQ(lock.release(), mcl::Release::released);
+
+  // Taken out before it confirms: it learns that when it does.
+  put_holder();
+  std::jthread again([&] { lock.lock(); });
+  ASSERT_TRUE(eventually([&] { return port() != 0; }));
+  const std::string second = waiting_token();
+  const int at = port();
+  append(" -held.1");
+  const std::string said = message(second);
+  append(" !" + second + ":0");
+  send(at, said);
+  again.join();
+  const auto lost = lock.lost();
+  EXPECT_TRUE(eventually([&] { return lost.stop_requested() || lock.remaining() > 50min; }));
+}
+
+}  // namespace
