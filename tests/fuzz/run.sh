@@ -5,7 +5,7 @@ seconds=${1:-15}
 cd "$(dirname "$0")/../.."
 cmake --preset fuzz >/dev/null
 cmake --build --preset fuzz
-for name in servers record key options; do
+for name in servers record grant key options; do
   found=$(mktemp -d)
   build/fuzz/tests/fuzz/${name}_fuzz -max_total_time="$seconds" -max_len=2048 -timeout=10 \
     -print_final_stats=1 -artifact_prefix="$found/" "$found" "tests/fuzz/corpus/$name" \

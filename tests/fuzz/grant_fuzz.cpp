@@ -1,0 +1,27 @@
+// What comes to a waiter's port: nothing of it is read without the token of its process; what is
+// read is written the same, and whoever gets it reads a record or nothing.
+#include <cstdint>
+#include <cstdlib>
+#include <string>
+#include <string_view>
+
+#include "wire/grant_message.hpp"
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  using namespace memcachedlock::detail;
+  constexpr std::string_view process = "0123456789abcdef0123456789abcdef";
+  const std::string_view text(reinterpret_cast<const char*>(data), size);
+  const auto message = GrantMessage::decode(text, process);
+  if (!message) return 0;
+  if (!message->token.starts_with(process) || size > GrantMessage::max_size) std::abort();
+  const auto record = Record::parse(message->grant.record);
+  if (!record || !record->includes(message->token)) return 0;
+  const auto again = GrantMessage::encode(message->token, *record, message->grant.cas);
+  if (!again) return 0;
+  const auto same = GrantMessage::decode(*again, process);
+  if (!same || same->token != message->token || same->grant.cas != message->grant.cas) std::abort();
+  if (same->grant.whole && Record::parse(same->grant.record)->entries != record->entries) {
+    std::abort();
+  }
+  return 0;
+}
