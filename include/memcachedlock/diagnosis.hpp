@@ -39,11 +39,15 @@ struct Diagnosis {
   std::uint64_t connections = 0;  ///< open now
   std::uint64_t most_connections = 0;  ///< as given with -c
   bool login = false;                  ///< asks for one (SASL)
+
+  /// Whether this process can be told that it holds a lock, as a datagram has shown that it sent to
+  /// itself. Others may still not reach it. Nothing where that is switched off.
+  std::optional<bool> notified;
 };
 
-/// Asks a server of the client; writes nothing. Thread safe; `stats`, `stats settings` and
-/// `rounds` + 1 times `gets`. What goes wrong with the server stands in Diagnosis::trouble; throws
-/// InvalidServers where it is none of the client's.
+/// Asks a server of the client; writes nothing there. Waits up to a second for its own datagram.
+/// Thread safe; `stats`, `stats settings` and `rounds` + 1 times `gets`. What goes wrong with the
+/// server stands in Diagnosis::trouble; throws InvalidServers where it is none of the client's.
 [[nodiscard]] MEMCACHEDLOCK_EXPORT Diagnosis diagnose(const MemcachedClient& client,
                                                       const ServerAddress& server,
                                                       int rounds = 100);

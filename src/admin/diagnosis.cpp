@@ -4,8 +4,12 @@
 #include <charconv>
 #include <vector>
 
+#include "base/process.hpp"
 #include "memcachedlock/error.hpp"
 #include "server/cluster.hpp"
+#include "server/inbox.hpp"
+#include "server/mailbox.hpp"
+#include "waiting/waker.hpp"
 
 namespace memcachedlock {
 
@@ -47,6 +51,25 @@ void measure(detail::Server& server, const Key& key, int rounds, Diagnosis& resu
   result.round_trip_p99 = times[times.size() * 99 / 100];
 }
 
+/// Whether what is sent to this process where it says that it is told does come.
+bool hears_itself(detail::Server& server, const Key& key) {
+  constexpr seconds patience{1};
+  detail::Entry entry;
+  entry.token = detail::next_token();
+  entry.told_at = server.told_at(key);
+  entry.place = "-@-";
+  detail::Record record;
+  record.entries.push_back(entry);
+  detail::ThreadWaker waker;
+  const detail::Inbox inbox(entry.token, [&] { waker.wake(); });
+  detail::Mailbox& mailbox = server.mailbox();
+  if (!mailbox.is_open()) return false;
+  mailbox.send(entry, record, 0);
+  const auto until = Clock::now() + patience;
+  while (!inbox.is_told() && Clock::now() < until) waker.wait_until(until, &mailbox);
+  return inbox.is_told();
+}
+
 }  // namespace
 
 Diagnosis diagnose(const MemcachedClient& client, const ServerAddress& address, int rounds) {
@@ -76,6 +99,7 @@ Diagnosis diagnose(const MemcachedClient& client, const ServerAddress& address, 
     const Key unused = *Key::from_item(prefix, prefix + "^doctor");
     measure(server, unused, rounds, result);
     result.used = server.read(unused).epoch.has_value();
+    if (server.notifies()) result.notified = hears_itself(server, unused);
   } catch (const Error& error) {
     result.trouble = error.what();
   }

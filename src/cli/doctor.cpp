@@ -77,6 +77,11 @@ std::vector<Finding> judge(const Diagnosis& found) {
                     "machine that swaps, or too few threads (-t)",
                     shown(found.round_trip_p99)));
   }
+  if (found.notified == false) {
+    warn(
+        "waiters of this host can't be told that they hold a lock, and look for it more often: let "
+        "UDP through to this host, or set MEMCACHEDLOCK_NOTIFY=off");
+  }
   constexpr std::chrono::minutes young{1};
   if (found.uptime < young) {
     warn(
@@ -98,14 +103,16 @@ std::string facts(const Diagnosis& found) {
       "  memcached {}, up {}, {}\n"
       "  round trip p50 {}, p99 {}\n"
       "  compare-and-swap {}, memory full: {}, {} of {} used, {} items, {} evictions\n"
-      "  connections {} of {}, login {}, clock {:+} s\n",
+      "  connections {} of {}, login {}, clock {:+} s, waiters {}\n",
       printable(found.version), shown(found.uptime),
       found.used ? "used by locks" : "not used by locks yet", shown(found.round_trip_p50),
       shown(found.round_trip_p99), found.compare_and_swap ? "on" : "off",
       found.evicts ? "evicts" : "refuses (-M)", shown_bytes(found.memory_used),
       shown_bytes(found.memory), found.items, found.evictions, found.connections,
-      found.most_connections, found.login ? "asked for (SASL)" : "none",
-      found.clock_offset.count());
+      found.most_connections, found.login ? "asked for (SASL)" : "none", found.clock_offset.count(),
+      !found.notified   ? "not told (off)"
+      : *found.notified ? "told"
+                        : "not told");
 }
 
 nlohmann::json to_json(const ServerAddress& server, const Diagnosis& found,
@@ -129,6 +136,7 @@ nlohmann::json to_json(const ServerAddress& server, const Diagnosis& found,
                    {"connections", found.connections},
                    {"most_connections", found.most_connections},
                    {"login", found.login}});
+    if (found.notified) result["notified"] = *found.notified;
   }
   result["findings"] = nlohmann::json::array();
   for (const Finding& finding : findings) {

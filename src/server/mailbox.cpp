@@ -202,8 +202,10 @@ void Mailbox::tell(const Entry& waiter, const Record& record, std::uint64_t cas,
     (void)Inbox::deliver(waiter.token, {record.encode(), cas, true});
     return;
   }
-  if (!others) return;
-  if (is_off_) return;
+  if (others && !is_off_) send(waiter, record, cas);
+}
+
+void Mailbox::send(const Entry& waiter, const Record& record, std::uint64_t cas) {
   const auto place = decode(waiter.told_at);
   if (!place) return;
   const auto message = GrantMessage::encode(waiter.token, record, cas);

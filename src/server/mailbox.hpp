@@ -33,7 +33,11 @@ class Mailbox {
   /// Tells `waiter`, which is in `record`, that it holds the lock. Only where it is of this
   /// process, unless `others`. Never waits.
   void tell(const Entry& waiter, const Record& record, std::uint64_t cas, bool others);
+  /// The datagram of that, to whatever process it is.
+  void send(const Entry& waiter, const Record& record, std::uint64_t cas);
 
+  /// Whether whoever runs the program has switched it off.
+  [[nodiscard]] bool is_off() const { return is_off_; }
   /// Whether other processes can tell this one; known once address() was asked for.
   [[nodiscard]] bool is_open() const { return opened_.load() && socket_ >= 0; }
   /// Whether grants have come in time lately, so that waiters need look but seldom.

@@ -283,6 +283,12 @@ std::chrono::seconds Server::time_left(std::int64_t end) {
 
 bool Server::seems_past(std::int64_t time) { return clock_.get().seems_past(time); }
 
+std::string Server::told_at(const Key& key) {
+  return ask(key.text(), longest, [&](Connection& connection) {
+    return std::string(mailbox().address(connection.peer()));
+  });
+}
+
 void Server::tell_holders(const Record& record, const Cas& cas) {
   const std::size_t holders = record.holders();
   for (std::size_t at = 0; at < holders; ++at) {

@@ -110,6 +110,10 @@ class Server {
 
   /// Where this process is told of its locks.
   [[nodiscard]] Mailbox& mailbox() { return mailbox_.get(name_).box; }
+  /// Whether waiters are told at all.
+  [[nodiscard]] bool notifies() { return options_.notify && !mailbox().is_off(); }
+  /// See Mailbox::address(); over a connection, which may have to be made.
+  [[nodiscard]] std::string told_at(const Key& key);
   /// Tells those that hold a lock and may not know it, by what was read.
   void tell_holders(const Record& record, const Cas& cas);
   /// A waiter has learned that it holds the lock.

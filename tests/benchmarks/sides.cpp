@@ -120,37 +120,93 @@ class FileLock final : public Side {
 
 #ifdef WITH_HIREDIS
 /// SET NX PX until it succeeds, and the usual script to release.
-class RedisPoller final : public Side {
+struct FreeRedis {
+  void operator()(redisContext* context) const { redisFree(context); }
+  void operator()(redisReply* reply) const { freeReplyObject(reply); }
+};
+using Redis = std::unique_ptr<redisContext, FreeRedis>;
+using Reply = std::unique_ptr<redisReply, FreeRedis>;
+
+/// What both have in common: `SET NX PX`, and a script that deletes only what is ours.
+class RedisLock : public Side {
  public:
-  RedisPoller(const std::string& socket, std::chrono::microseconds interval)
-      : redis_(redisConnectUnix(socket.c_str())), interval_(interval), token_(new_token()) {
-    if (redis_ == nullptr || redis_->err != 0) throw std::runtime_error("no Redis at " + socket);
+  explicit RedisLock(const std::string& socket) : redis_(connect_to(socket)), token_(new_token()) {}
+
+ protected:
+  static Redis connect_to(const std::string& socket) {
+    Redis made(redisConnectUnix(socket.c_str()));
+    if (made == nullptr || made->err != 0) throw std::runtime_error("no Redis at " + socket);
+    return made;
   }
-  ~RedisPoller() override { redisFree(redis_); }
-  void lock() override {
-    for (;;) {
-      auto* reply = static_cast<redisReply*>(
-          redisCommand(redis_, "SET %s %s NX PX 30000", key, token_.c_str()));
-      const bool got = reply != nullptr && reply->type == REDIS_REPLY_STATUS;
-      freeReplyObject(reply);
-      if (got) return;
-      pause_about(interval_);
+  bool try_lock() {
+    const Reply reply(static_cast<redisReply*>(
+        redisCommand(redis_.get(), "SET %s %s NX PX 30000", key, token_.c_str())));
+    return reply != nullptr && reply->type == REDIS_REPLY_STATUS;
+  }
+  void release_by(const char* script) {
+    const Reply reply(static_cast<redisReply*>(
+        redisCommand(redis_.get(), "EVAL %s 1 %s %s", script, key, token_.c_str())));
+    if (reply == nullptr || reply->type != REDIS_REPLY_INTEGER || reply->integer != 1) {
+      throw std::runtime_error("not ours");
     }
-  }
-  void unlock() override {
-    static constexpr const char* script =
-        "if redis.call('get',KEYS[1])==ARGV[1] then return redis.call('del',KEYS[1]) end return 0";
-    auto* reply = static_cast<redisReply*>(
-        redisCommand(redis_, "EVAL %s 1 %s %s", script, key, token_.c_str()));
-    const bool mine = reply != nullptr && reply->type == REDIS_REPLY_INTEGER && reply->integer == 1;
-    freeReplyObject(reply);
-    if (!mine) throw std::runtime_error("not ours");
   }
 
  private:
-  redisContext* redis_;
-  std::chrono::microseconds interval_;
+  Redis redis_;
   std::string token_;
+};
+
+class RedisPoller final : public RedisLock {
+ public:
+  RedisPoller(const std::string& socket, std::chrono::microseconds interval)
+      : RedisLock(socket), interval_(interval) {}
+  void lock() override {
+    while (!try_lock()) pause_about(interval_);
+  }
+  void unlock() override {
+    release_by(
+        "if redis.call('get',KEYS[1])==ARGV[1] then return redis.call('del',KEYS[1]) end return 0");
+  }
+
+ private:
+  std::chrono::microseconds interval_;
+};
+
+/// As Redisson does it: who waits subscribes to a channel, on which each release is published; all
+/// that are subscribed try again then.
+class RedisSubscriber final : public RedisLock {
+ public:
+  explicit RedisSubscriber(const std::string& socket)
+      : RedisLock(socket), channel_(connect_to(socket)) {}
+  void lock() override {
+    if (try_lock()) return;
+    ask("SUBSCRIBE released");
+    while (!try_lock()) next_message();
+    ask("UNSUBSCRIBE released");
+  }
+  void unlock() override {
+    release_by(
+        "if redis.call('get',KEYS[1])==ARGV[1] then redis.call('del',KEYS[1]) "
+        "redis.call('publish','released','') return 1 end return 0");
+  }
+
+ private:
+  /// Messages may come before the answer.
+  void ask(const char* command) {
+    redisAppendCommand(channel_.get(), command);
+    while (next_message() != (command[0] == 'S' ? "subscribe" : "unsubscribe")) {
+    }
+  }
+  std::string next_message() {
+    void* found = nullptr;
+    if (redisGetReply(channel_.get(), &found) != REDIS_OK) {
+      throw std::runtime_error("Redis: " + std::string(channel_->errstr));
+    }
+    const Reply reply(static_cast<redisReply*>(found));
+    return reply->elements > 0 ? std::string(reply->element[0]->str) : std::string();
+  }
+
+  Redis channel_;
 };
 #endif
 
@@ -245,6 +301,9 @@ std::vector<NamedSide> all_sides(const std::string& memcached) {
   poll("memcached-polled-50ms", 50ms);
 #ifdef WITH_HIREDIS
   if (const char* redis = std::getenv("REDIS_SOCKET"); redis != nullptr) {
+    sides.push_back({"redis-subscribed", [redis = std::string(redis)]() -> std::unique_ptr<Side> {
+                       return std::make_unique<RedisSubscriber>(redis);
+                     }});
     for (const auto interval : {1ms, 50ms}) {
       sides.push_back({"redis-polled-" + std::to_string(interval.count()) + "ms",
                        [redis = std::string(redis), interval]() -> std::unique_ptr<Side> {

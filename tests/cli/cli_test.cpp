@@ -14,6 +14,7 @@
 #include <set>
 #include <sstream>
 #include <stop_token>
+#include <map>
 #include <string>
 #include <thread>
 #include <vector>
@@ -775,6 +776,7 @@ TEST_F(Cli, DoctorTellsWhatIsWrongAndWhatToDo) {
                       .output);
   EXPECT_EQ(json[0]["evicts"], false);
   EXPECT_EQ(json[0]["compare_and_swap"], true);
+  EXPECT_EQ(json[0]["notified"], true);
   EXPECT_GT(json[0]["round_trip_p50_us"], 0);
   EXPECT_GE(json[0]["round_trip_p99_us"], json[0]["round_trip_p50_us"]);
   std::vector<std::string> findings;
@@ -793,6 +795,14 @@ TEST_F(Cli, DoctorTellsWhatIsWrongAndWhatToDo) {
                       .wait()
                       .output)[0]["used"],
       true);
+
+  const std::map<std::string, std::string> off{{"MEMCACHEDLOCK_NOTIFY", "off"}};
+  EXPECT_FALSE(
+      Json::parse(
+          Program({MEMCACHEDLOCK_PROGRAM, "doctor", "--json", "--servers", fit.address()}, off)
+              .wait()
+              .output)[0]
+          .contains("notified"));
 
   const LocalServer no_cas({"-C"});
   const Ended bad =
