@@ -40,8 +40,7 @@ struct LockStatus {
   std::string owner;
   /// One; with a named owner, one for each lock object inside.
   std::vector<Participant> holders;
-  /// The queue (see LockOptions::fair), first come first. Waiters that poll, and threads behind the
-  /// first of their process, do not appear.
+  /// The queue, first come first. Threads behind the first of their process do not appear.
   std::vector<Participant> waiters;
   /// How long a lease is.
   std::chrono::milliseconds timeout{0};
@@ -53,7 +52,7 @@ struct LockStatus {
   /// How long holders have lately kept it; 0 if that is not known.
   std::chrono::microseconds usual_hold{0};
   /// {0, 0} if others have entered the queue since the lock was acquired: the record does not say
-  /// it then. If a waiter has entered and left again, it may be higher than the holder's own.
+  /// it then.
   FencingToken token;
 };
 

@@ -51,11 +51,14 @@ class AsyncRelease;
 /// `append` + `gets`. Before, the first use of a server reads its epoch, and each new connection,
 /// then the client every 20 s, the server's clock (`stats`). A release is one `cas`, an extension
 /// `cas` + `gets` in one round trip; with others in the lock's record, both are `append` + `gets`.
-/// While it waits, each look is one `gets`. If a thread of this process holds the lock, it usually
-/// hands it over by `cas` or `append`, and `gets`; the first that waits looks after 50 ms all the
-/// same, then every `interval`. A waiter in the queue (see LockOptions::fair) adds `append` +
-/// `gets` to enter, to confirm that it holds the lock, and about twice for each `timeout` to say
-/// that it waits on; now and then `cas` + `gets`, so that the item lasts and stays short.
+/// If a thread of this process holds the lock, it usually hands it over by `cas` or `append`, and
+/// `gets`; the first that waits looks after 50 ms all the same, then every `interval`. Who waits
+/// for another process enters the queue in the lock's record by `append` + `gets`, and is told by a
+/// datagram when it holds the lock (ClientOptions::notify). Its lease has its full length once that
+/// is confirmed, by `append` + `gets` in the background; until then remaining() shows at most 2 s.
+/// It looks now and then all the same, by one `gets`, and about twice for each `timeout` it says
+/// that it waits on, by `append` + `gets`; now and then `cas` + `gets`, so that the item lasts and
+/// stays short.
 class MEMCACHEDLOCK_EXPORT BasicLock {
  public:
   /// Waits until the lock is held; each failed check costs one round trip. Throws Unavailable or

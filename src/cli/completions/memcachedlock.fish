@@ -57,7 +57,7 @@ complete -c memcachedlock -n $run -s w -l wait -x -a '500ms 30s 2m' -d 'Longest 
 complete -c memcachedlock -n $run -s n -l no-wait -d 'Do not wait'
 complete -c memcachedlock -n $run -s E -l conflict-exit-code -x -d 'Status when it is not had in time'
 complete -c memcachedlock -n $run -l timeout -x -a '30s 2m' -d 'Length of the lease'
-complete -c memcachedlock -n $run -l fair -d 'First come, first served'
+complete -c memcachedlock -n $run -l fair -d 'Not needed: all waits are first come, first served'
 complete -c memcachedlock -n $run -l on-lost -x -a 'term kill ignore' -d 'When the lock is lost'
 complete -c memcachedlock -n $run -l grace -x -a '10s 1m' -d 'From SIGTERM to SIGKILL'
 complete -c memcachedlock -n $run -l shell -x -d 'A command for /bin/sh'
