@@ -46,6 +46,7 @@ case ${1:-} in
     stage models tests/model/run.sh
     stage fuzzers tests/fuzz/run.sh 6
     stage torture tests/torture.sh 40
+    stage "torture of datagrams" tests/torture.sh 20 "$RANDOM" datagrams
     stage "torture of stores" tests/store_torture.sh 20
     stage arm64 tests/packaging/cross_test.sh arm64
     stage i386 tests/packaging/cross_test.sh i386

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# torture.sh SECONDS [SEED]: workers, a nemesis and the check of what they saw (tests/torture).
+# torture.sh SECONDS [SEED [datagrams]]: workers, a nemesis and the check of what they saw (tests/torture).
 # Builds what it needs. A failure can be tried again with the seed that is printed, though not its
 # timing; the histories of the workers are kept then.
 set -euo pipefail
@@ -7,7 +7,7 @@ set -euo pipefail
 source "$(dirname "$0")/torture/prepare.sh"
 prepare torture
 histories=$(mktemp -d)
-if build/release/tests/torture "$seconds" "$seed" "$histories"; then
+if build/release/tests/torture "$seconds" "$seed" "$histories" ${3:+"$3"}; then
   rm -rf "$histories"
 else
   echo "the histories are in $histories"

@@ -2,10 +2,15 @@
 // does to them, to the servers and to the network between what may happen. Afterwards the history
 // is checked.
 //
-//   torture SECONDS SEED DIRECTORY       prints what was tried and found; 1 if a promise was broken
+//   torture SECONDS SEED DIRECTORY [datagrams]   prints what was tried and found; 1 if a promise
+//   was
+//       broken. All faults, or only those of what waiters are told, which leave time for more
+//       locks.
 //   torture worker SERVERS SEED FILE     what it starts for each worker
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -19,6 +24,7 @@
 #include <map>
 #include <memory>
 #include <random>
+#include <regex>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -28,6 +34,7 @@
 #include "memcachedlock/memcachedlock.hpp"
 #include "support/fault_proxy.hpp"
 #include "support/local_server.hpp"
+#include "support/loopback.hpp"
 #include "torture/bad_datagrams.hpp"
 
 namespace {
@@ -314,11 +321,15 @@ class Nemesis {
     for (int i = 0; i < processes; ++i) start_worker();
   }
 
-  void torment(std::chrono::seconds time) {
+  void torment(std::chrono::seconds time, bool only_datagrams) {
     const auto end = std::chrono::steady_clock::now() + time;
     while (std::chrono::steady_clock::now() < end) {
       rest(50, 700);
-      strike();
+      if (only_datagrams) {
+        flood();
+      } else {
+        strike();
+      }
     }
   }
 
@@ -384,6 +395,26 @@ class Nemesis {
 
   void rest(int least, int most) {
     std::this_thread::sleep_for(milliseconds(pick(random_, least, most)));
+  }
+
+  /// To the port of one that waits just now; what each worker sends is spoiled by itself.
+  void flood() {
+    const std::string key = "memcachedlock:key" + std::to_string(pick(random_, 0, 2));
+    const std::regex port(":7f000001\\.([0-9]+):");
+    for (const auto& server : servers_) {
+      const std::string record = server->get(key);
+      std::smatch match;
+      if (!std::regex_search(record, match, port)) continue;
+      ++struck_["flooded"];
+      const int from = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+      const sockaddr_in to = loopback(std::stoi(match[1]));
+      const std::string junk = "mcl-grant1 " + std::string(32, 'f') + ".1 7 whole " + record;
+      for (int count = 0; count < 5'000; ++count) {
+        (void)sendto(from, junk.data(), std::min<std::size_t>(junk.size(), 1'200), 0,
+                     reinterpret_cast<const sockaddr*>(&to), sizeof to);
+      }
+      close(from);
+    }
   }
 
   void strike() {
@@ -492,15 +523,16 @@ int main(int argc, char** argv) try {
   if (argc == 5 && words[1] == "worker") {
     return run_worker(argv[2], static_cast<unsigned>(std::stoul(words[3])), argv[4]);
   }
-  if (argc != 4) {
-    std::fprintf(stderr, "usage: torture SECONDS SEED DIRECTORY\n");
+  const bool only_datagrams = argc == 5 && words[4] == "datagrams";
+  if (argc != 4 && !only_datagrams) {
+    std::fprintf(stderr, "usage: torture SECONDS SEED DIRECTORY [datagrams]\n");
     return 2;
   }
   const auto seed = static_cast<unsigned>(std::stoul(words[2]));
   std::printf("torture for %s s with seed %u\n", argv[1], seed);
   std::fflush(stdout);
   Nemesis nemesis(seed, words[3]);
-  nemesis.torment(std::chrono::seconds(std::stol(words[1])));
+  nemesis.torment(std::chrono::seconds(std::stol(words[1])), only_datagrams);
   const bool ended = nemesis.end_workers();
   const bool kept = nemesis.judge();
   return ended && kept ? 0 : 1;
