@@ -59,7 +59,7 @@ struct LockOptions {
   std::chrono::milliseconds timeout{30'000};
   /// Longest pause between two looks at the lock of the next in its queue, where it can't be told
   /// (ClientOptions::notify); more than 0, at most 30 days less 2 seconds. Other pauses last up to
-  /// 500 ms. Of the threads of a process in one line, only the first looks.
+  /// a second. Of the threads of a process in one line, only the first looks.
   std::chrono::milliseconds interval{50};
   /// Keep the lease alive from a background thread while held.
   bool renew = false;

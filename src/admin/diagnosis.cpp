@@ -57,14 +57,11 @@ bool hears_itself(detail::Server& server, const Key& key) {
   detail::Entry entry;
   entry.token = detail::next_token();
   entry.told_at = server.told_at(key);
-  entry.place = "-@-";
-  detail::Record record;
-  record.entries.push_back(entry);
   detail::ThreadWaker waker;
   const detail::Inbox inbox(entry.token, [&] { waker.wake(); });
   detail::Mailbox& mailbox = server.mailbox();
   if (!mailbox.is_open()) return false;
-  mailbox.send(entry, record, 0);
+  mailbox.send(entry, {});
   const auto until = Clock::now() + patience;
   while (!inbox.is_told() && Clock::now() < until) waker.wait_until(until, &mailbox);
   return inbox.is_told();

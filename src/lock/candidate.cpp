@@ -110,6 +110,7 @@ void Candidate::take_seat(std::string token) {
   open_inbox();
   queued_ = seen_ = true;
   written_ = {.end = std::numeric_limits<std::int64_t>::max()};  // another has counted its lease
+  wait_ = {};
 }
 
 /// Before it enters the queue: it may be told before that is answered.
@@ -184,6 +185,7 @@ std::optional<Snapshot> Candidate::complete(const Record& found, const Snapshot&
     Entry& entry = *longer.find(token_);
     ++entry.count;
     entry.confirmed = true;
+    entry.lease = std::max(entry.lease, spec_->options.timeout);
     return write(std::move(longer), cas);
   }
   if (!bid_.owner.is_named()) return std::nullopt;
@@ -258,7 +260,7 @@ std::string Candidate::removals(const Record& found) {
 }
 
 Candidate::Attempt Candidate::ask(bool may_queue, bool lined_up) {
-  if (generation_ != process_generation()) become_another();
+  if (is_copy()) become_another();
   const LockOptions& options = spec_->options;
   Server& server = spec_->server;
   may_queue_ = may_queue;
@@ -267,7 +269,7 @@ Candidate::Attempt Candidate::ask(bool may_queue, bool lined_up) {
   if (!before.open) return Guarded{before.retry_at};
   try {
     if (inbox_) {
-      if (auto grant = inbox_->box.take()) return hear(*std::move(grant));
+      if (auto grant = inbox_->box.take()) return hear(*grant);
     }
     const auto started = Clock::now();
     const bool at_once = may_queue_ && !queued_ && !local_ && spec_->history.contended();
@@ -275,6 +277,7 @@ Candidate::Attempt Candidate::ask(bool may_queue, bool lined_up) {
     if (queued_ || (contended_ && !at_once)) return judge(server.read_lock(spec_->key), started);
     return judge(at_once ? enter_queue() : add(), started);
   } catch (...) {
+    if (is_copy()) become_another();
     if (may_have_landed_ || queued_) remove_token_later(spec_, token_);
     queued_ = false;
     throw;
@@ -293,6 +296,7 @@ Candidate::Attempt Candidate::receive(Handoff handoff) {
   try {
     return judge(std::move(handoff.snapshot), handoff.started);
   } catch (...) {
+    if (is_copy()) become_another();
     if (may_have_landed_) remove_token_later(spec_, token_);
     throw;
   }
@@ -321,7 +325,7 @@ Candidate::Attempt Candidate::judge(Snapshot snapshot, Clock::time_point started
   int stays = 0;
   bool has_removed = false;
   for (int tries = 0; tries < max_patient_tries; ++tries) {
-    if (generation_ != process_generation()) become_another();
+    if (is_copy()) become_another();
     if (!snapshot.lock) {  // freed between our two commands, or the server keeps nothing
       if (seen_ || queued_) renew_token();
       if (added++ == max_tries) server.raise_full(key);
@@ -342,6 +346,7 @@ Candidate::Attempt Candidate::judge(Snapshot snapshot, Clock::time_point started
       if (!snapshot.asked_epoch && queued_ && !found->find(token_)->confirmed) {
         queued_ = false;
         server.note_grant(GrantKind::found);
+        if (is_copy()) continue;  // by the observer
       }
       started = Clock::now();
       auto next = complete(*found, snapshot);
@@ -359,7 +364,7 @@ Candidate::Attempt Candidate::judge(Snapshot snapshot, Clock::time_point started
     }
     const bool joins = !queued_ && bid_.owner.is_named() && !found->entries.empty() &&
                        found->entries.front().owner() == bid_.owner.word();
-    if (std::exchange(has_removed, false)) server.tell_holders(*found, snapshot.lock->cas);
+    if (std::exchange(has_removed, false)) server.tell_holders(*found, snapshot);
     const std::string dead = removals(*found);
     if (joins || !dead.empty() || found->entries.empty()) {
       started = Clock::now();
@@ -434,23 +439,32 @@ void Candidate::note_wait(const Entry& own, const Snapshot& snapshot, Clock::tim
 
 /// It holds the lock without a request, by a lease that counts from its last look: it was let in
 /// later, and nobody takes it out within a grace of that, nor before its END.
-Candidate::Attempt Candidate::hear(Grant grant) {
+Candidate::Attempt Candidate::hear(const Grant& grant) {
   const auto now = Clock::now();
   auto found = Record::parse(grant.record);
   const Entry* const own = found ? found->find(token_) : nullptr;
-  if (own == nullptr || !found->holds(token_))
-    return judge(spec_->server.read_lock(spec_->key), now);
-  spec_->server.note_grant(GrantKind::told);
+  if (own == nullptr) return judge(spec_->server.read_lock(spec_->key), now);
   seen_ = true;
+  spec_->server.note_grant(GrantKind::told, grant.by_datagram);
+  if (is_copy()) {  // by the observer
+    become_another();
+    return Contended{};
+  }
   const milliseconds lease = std::min(grace, own->lease);
   const auto until = std::min(wait_.looked + lease, wait_.until);
   const bool item_lasts = own->end != 0 && own->end <= found->expiry;
-  if (until - now < lease / 2 || !item_lasts || !wait_.epoch || bid_.owner.is_named()) {
+  const bool is_same_epoch = wait_.epoch && wait_.epoch->item &&
+                             wait_.epoch->item->id == grant.epoch_id &&
+                             wait_.epoch->item->number == grant.epoch_number;
+  if (until - now < lease / 2 || !item_lasts || !is_same_epoch || bid_.owner.is_named()) {
     return judge(append_lease(*own), now);
   }
+  // Stands for the others, of which it does not know more.
+  if (!grant.alone) found->entries.push_back(entry_of(bid_, "others"));
   Snapshot snapshot;
-  // It may be sent over a connection that is older than our entry: the server is the same then.
-  const auto asked = grant.whole ? wait_.entered : Clock::time_point::min();
+  // The CAS id may be sent over a connection that is older than our entry: the server is the same
+  // then. Not where it is that of a record with others in it.
+  const auto asked = grant.alone ? wait_.entered : Clock::time_point::min();
   snapshot.lock = Item{{}, {grant.cas, 0, asked}};
   snapshot.epoch = wait_.epoch;
   snapshot.start = wait_.start;
@@ -467,10 +481,14 @@ Candidate::Attempt Candidate::settle(const Snapshot& snapshot, Record found,
                                      bool confirmed) {
   queued_ = false;
   inbox_.reset();
-  if (cohort_.passes == 0) cohort_.since = started;
+  if (cohort_.passes == 0) cohort_.since = confirmed ? started : Clock::now();
   const LockOptions& options = spec_->options;
   const Admission now =
       spec_->server.admit(spec_->key, snapshot, options.timeout, options.restart_guard);
+  if (is_copy()) {  // by an observer, just now
+    become_another();
+    return Contended{};
+  }
   // The record has gone with the server that gave it its CAS id.
   const bool is_gone = now.start != snapshot.start;
   auto holding =

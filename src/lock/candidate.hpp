@@ -8,6 +8,7 @@
 #include <string>
 #include <variant>
 
+#include "base/process.hpp"
 #include "lock/holding.hpp"
 #include "memcachedlock/options.hpp"
 #include "server/inbox.hpp"
@@ -55,7 +56,7 @@ class Candidate {
   /// Whether it has a seat in the record's queue.
   [[nodiscard]] bool is_queued() const noexcept { return queued_; }
   /// Whether it was told that it holds the lock, which ask() is to find.
-  [[nodiscard]] bool is_told() const { return inbox_ && inbox_->box.is_told(); }
+  [[nodiscard]] bool is_told() const { return inbox_ && !is_copy() && inbox_->box.is_told(); }
   [[nodiscard]] bool succeeded() const noexcept { return succeeded_; }
 
   /// Its seat in the record's queue, by its token, to be given to another, which takes it over.
@@ -65,6 +66,8 @@ class Candidate {
   void leave_seat(const std::string& token) noexcept;
 
  private:
+  /// Whether this is in a copy of the process that began it.
+  [[nodiscard]] bool is_copy() const { return generation_ != process_generation(); }
   void become_another();
   void renew_token();
   Attempt judge(Snapshot snapshot, Clock::time_point started);
@@ -72,7 +75,7 @@ class Candidate {
   Attempt settle(const Snapshot& snapshot, Record found, Clock::time_point started,
                  std::chrono::milliseconds lease, bool confirmed);
   /// What to make of the news that it holds the lock.
-  Attempt hear(Grant grant);
+  Attempt hear(const Grant& grant);
   void open_inbox();
   /// It waits still, as a look has shown that began then.
   void note_wait(const Entry& own, const Snapshot& snapshot, Clock::time_point began);

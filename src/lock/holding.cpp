@@ -125,6 +125,7 @@ void Holding::accept(Rewriting& one, Clock::time_point started, const std::optio
   if (one.outcome == Write::done) {
     deadline_.store(end);
     confirmed_ = true;
+    if (!one.reserved) lease_.store(one.lease);
   }
 }
 
@@ -174,7 +175,6 @@ bool Holding::extend(milliseconds lease) {
     extended = owns() && rewrite(false, lease) == Write::done;
     if (!extended) lose();
     extended = extended && state_.load() == State::held;  // the watch may have given it up
-    if (extended) lease_.store(lease);
   }
   if (state_.load() == State::lost) announce_loss();
   if (extended && spec_->options.renew) {
@@ -346,7 +346,10 @@ bool Holding::reserve(milliseconds time, std::function<void()> on_lapse) {
     } catch (const Error&) {  // unknown: not to be counted on
     }
     State held = State::held;
-    if (!state_.compare_exchange_strong(held, kept ? State::reserved : State::lost)) return false;
+    if (!state_.compare_exchange_strong(held, kept ? State::reserved : State::lost)) {
+      remove_token_later(spec_, token_, WasStored::yes);  // nobody would take it up
+      return false;
+    }
     renewing_.store(false);
     if (kept) {
       // Before it is unlocked: its owner may resume it at once, by another thread.
@@ -374,7 +377,8 @@ bool Holding::resume() {
     const MutexLock lock(mutex_);
     if (!is_reserved() || generation_ != process_generation()) return false;
     const bool mine =
-        Clock::now() < deadline_.load() && rewrite(false, lease_.load()) == Write::done;
+        Clock::now() < deadline_.load() &&
+        rewrite(false, std::max(lease_.load(), spec_->options.timeout)) == Write::done;
     state_.store(mine ? State::held : State::over);
     if (!mine) {
       remove_token_later(spec_, token_, WasStored::yes);  // lapse() leaves it alone from now on
@@ -440,7 +444,7 @@ void Holding::start_renewal() {
   }
   scheduled_.store(true);
   spec_->server.renewing().schedule(shared_from_this(), times);
-  start_watch();
+  if (spec_->options.renew) start_watch();
 }
 
 void Holding::start_watch() {
@@ -575,7 +579,6 @@ std::optional<TimerThread::Times> Holding::begin_renewal(Clock::time_point now, 
 
 void Holding::end_renewal(Renewal& renewal, Clock::time_point started) {
   if (renewal.rewriting.outcome == Write::lost) lose();
-  if (renewal.rewriting.outcome == Write::done) lease_.store(renewal.rewriting.lease);
   const milliseconds lease = lease_.load();
   if (renewal.trouble.empty()) {
     next_renewal_ = started + lease / 3;

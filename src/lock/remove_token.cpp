@@ -243,7 +243,7 @@ Removal remove_token(Server& server, const Key& key, const std::string& token, R
     others_wrote = others_wrote || !found->entries.empty() || found->words > known + ours;
     cas = snapshot.lock->cas;
     if (!found->includes(token)) {
-      server.tell_holders(*found, cas);
+      server.tell_holders(*found, snapshot);
       const auto was_there = Record::left(snapshot.lock->value, token);
       tidy(server, key, *found, cas);
       if (was_there.value_or(true)) return {Release::released, others_wrote};
@@ -255,7 +255,10 @@ Removal remove_token(Server& server, const Key& key, const std::string& token, R
     Record next = record;
     next.remove(token);
     const CasResult swap = server.compare_and_swap(key, next, same_term(next), cas);
-    if (swap == CasResult::done) return {Release::released, others_wrote};
+    if (swap != CasResult::done) continue;
+    const Snapshot after = server.read(key);
+    if (const auto left = record_in(after.lock)) server.tell_holders(*left, after);
+    return {Release::released, others_wrote};
   }
   return {Release::unavailable, others_wrote};
 }
@@ -268,7 +271,7 @@ bool take_out(Server& server, const Key& key, const std::string& token, std::uin
       sent);
   const auto found = record_in(snapshot.lock);
   if (!found || found->includes(token)) return false;
-  server.tell_holders(*found, snapshot.lock->cas);
+  server.tell_holders(*found, snapshot);
   tidy(server, key, *found, snapshot.lock->cas);
   return true;
 }

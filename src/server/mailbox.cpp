@@ -36,6 +36,8 @@ struct Place {
   [[nodiscard]] sockaddr* get() { return reinterpret_cast<sockaddr*>(&storage); }
   [[nodiscard]] int family() const { return storage.ss_family; }
 
+  [[nodiscard]] bool is_local() const;
+
   static Place of(const in_addr& host, in_port_t port) {
     sockaddr_in address{};
     address.sin_family = AF_INET;
@@ -66,6 +68,14 @@ Address as(const Place& place) {
   Address address;
   std::memcpy(&address, &place.storage, sizeof address);
   return address;
+}
+
+bool Place::is_local() const {
+  constexpr std::uint32_t loopback_net = 127;
+  if (family() == AF_INET)
+    return ntohl(as<sockaddr_in>(*this).sin_addr.s_addr) >> 24U == loopback_net;
+  const in6_addr host = as<sockaddr_in6>(*this).sin6_addr;
+  return IN6_IS_ADDR_LOOPBACK(&host);
 }
 
 /// The bytes of the host in hex, a point, and the port.
@@ -188,6 +198,7 @@ void Mailbox::open(const std::string& peer) {
   }
   socket_ = made;
   address_ = encode(*place);
+  is_local_ = place->is_local();
 }
 
 int Mailbox::sender(int family) {
@@ -197,21 +208,22 @@ int Mailbox::sender(int family) {
   return one;
 }
 
-void Mailbox::tell(const Entry& waiter, const Record& record, std::uint64_t cas, bool others) {
+void Mailbox::tell(const Entry& waiter, const Grant& grant, bool others) {
   if (is_of_this_process(waiter.token)) {
-    (void)Inbox::deliver(waiter.token, {record.encode(), cas, true});
-    return;
+    (void)Inbox::deliver(waiter.token, grant);
+  } else if (others && !is_off_) {
+    send(waiter, grant);
   }
-  if (others && !is_off_) send(waiter, record, cas);
 }
 
-void Mailbox::send(const Entry& waiter, const Record& record, std::uint64_t cas) {
+void Mailbox::send(const Entry& waiter, const Grant& grant) {
   const auto place = decode(waiter.told_at);
-  if (!place) return;
-  const auto message = GrantMessage::encode(waiter.token, record, cas);
+  // Another host's loopback is not ours.
+  if (!place || (place->is_local() && !(opened_.load() && is_local_))) return;
+  const std::string message = GrantMessage::encode(waiter.token, grant);
   const int from = sender(place->family());
-  if (!message || from < 0) return;
-  (void)sendto(from, message->data(), message->size(), MSG_DONTWAIT | MSG_NOSIGNAL, place->get(),
+  if (message.size() > GrantMessage::max_size || from < 0) return;
+  (void)sendto(from, message.data(), message.size(), MSG_DONTWAIT | MSG_NOSIGNAL, place->get(),
                place->size);
 }
 

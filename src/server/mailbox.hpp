@@ -4,13 +4,13 @@
 
 #include <atomic>
 #include <chrono>
-#include <cstdint>
 #include <list>
 #include <string>
 #include <string_view>
 
 #include "base/clock.hpp"
 #include "base/mutex.hpp"
+#include "wire/grant_message.hpp"
 #include "wire/record.hpp"
 
 namespace memcachedlock::detail {
@@ -30,11 +30,11 @@ class Mailbox {
   /// Where this process is told, as a record says it; `-` where it can't be. `peer` is the server's
   /// numeric address, or the path of its socket.
   [[nodiscard]] std::string_view address(const std::string& peer);
-  /// Tells `waiter`, which is in `record`, that it holds the lock. Only where it is of this
-  /// process, unless `others`. Never waits.
-  void tell(const Entry& waiter, const Record& record, std::uint64_t cas, bool others);
+  /// Tells a waiter that it holds the lock. Only where it is of this process, unless `others`.
+  /// Never waits.
+  void tell(const Entry& waiter, const Grant& grant, bool others);
   /// The datagram of that, to whatever process it is.
-  void send(const Entry& waiter, const Record& record, std::uint64_t cas);
+  void send(const Entry& waiter, const Grant& grant);
 
   /// Whether whoever runs the program has switched it off.
   [[nodiscard]] bool is_off() const { return is_off_; }
@@ -88,6 +88,7 @@ class Mailbox {
   const bool is_off_ = is_switched_off();
   std::atomic<bool> opened_{false};  // what follows does not change any more
   std::string address_ = "-";
+  bool is_local_ = false;  // the address is of this host alone
   int socket_ = -1;
   int wake_ends_[2] = {-1, -1};  // of a pipe
 

@@ -289,16 +289,29 @@ std::string Server::told_at(const Key& key) {
   });
 }
 
-void Server::tell_holders(const Record& record, const Cas& cas) {
+void Server::tell_holders(const Record& record, const Snapshot& snapshot) {
   const std::size_t holders = record.holders();
   for (std::size_t at = 0; at < holders; ++at) {
     const Entry& holder = record.entries[at];
-    if (!holder.confirmed) mailbox().tell(holder, record, cas.id, options_.notify);
+    if (holder.confirmed) continue;
+    Grant grant;
+    grant.cas = snapshot.lock->cas.id;
+    if (snapshot.epoch && snapshot.epoch->item) {
+      grant.epoch_id = snapshot.epoch->item->id;
+      grant.epoch_number = snapshot.epoch->item->number;
+    }
+    grant.alone = record.entries.size() == 1;
+    Record own;  // the tokens of the others are no business of the receiver's port
+    own.expiry = record.expiry;
+    own.entries = {holder};
+    own.hold = record.hold;
+    grant.record = own.encode();
+    mailbox().tell(holder, grant, options_.notify);
   }
 }
 
-void Server::note_grant(GrantKind kind) {
-  if (kind == GrantKind::told) mailbox().note_told();
+void Server::note_grant(GrantKind kind, bool by_datagram) {
+  if (by_datagram) mailbox().note_told();
   if (kind == GrantKind::found) mailbox().note_found();
   const unsigned late = mailbox().take_late();
   notify_observer(options_, [&](Observer& observer) {

@@ -115,9 +115,9 @@ class Server {
   /// See Mailbox::address(); over a connection, which may have to be made.
   [[nodiscard]] std::string told_at(const Key& key);
   /// Tells those that hold a lock and may not know it, by what was read.
-  void tell_holders(const Record& record, const Cas& cas);
+  void tell_holders(const Record& record, const Snapshot& snapshot);
   /// A waiter has learned that it holds the lock.
-  void note_grant(GrantKind kind);
+  void note_grant(GrantKind kind, bool by_datagram = false);
 
   /// After it failed to answer one of those that its background thread acquires for.
   void note_failure(SharedFailure failure);

@@ -32,7 +32,10 @@ Clock::duration Backoff::while_told(const Contention& contention) {
   const std::size_t position = *contention.queue_position;
   const Clock::duration turn =
       std::max<Clock::duration>(contention.hold.usual, shortest) + 2 * contention.round_trip;
-  const Clock::duration most = position == 0 ? max_pause_of_next : max_pause_in_queue;
+  constexpr std::size_t far_back = 8;
+  const Clock::duration most = position == 0         ? max_pause_of_next
+                               : position < far_back ? max_pause_in_queue
+                                                     : 2 * max_pause_in_queue;
   const bool same = contention.holder == last_holder_ && last_position_ == position;
   last_holder_ = contention.holder;
   last_position_ = position;

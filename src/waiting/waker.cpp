@@ -26,7 +26,13 @@ void ThreadWaker::wait_until(Clock::time_point until, Mailbox* mailbox) {
     return;
   }
   if (mailbox != nullptr && !mailbox->is_open()) mailbox = nullptr;
-  if (mailbox != nullptr) reads_ = mailbox->join(*this);
+  if (mailbox != nullptr) {
+    {
+      const std::lock_guard lock(mutex_);
+      reads_ = false;
+    }
+    if (mailbox->join(*this)) take_over();
+  }
   sleep(until, mailbox);
   if (mailbox != nullptr) mailbox->leave(*this);
 }

@@ -20,22 +20,9 @@ bool equals(std::string_view one, std::string_view other) {
 
 }  // namespace
 
-std::optional<std::string> GrantMessage::encode(std::string_view token, const Record& record,
-                                                std::uint64_t cas) {
-  const auto text = [&](const Record& some, bool whole) {
-    return fmt::format("{}{} {} {} {}", version, token, cas, whole ? "whole" : "part",
-                       some.encode());
-  };
-  std::string message = text(record, true);
-  if (message.size() <= max_size) return message;
-  Record first = record;
-  while (first.entries.size() > 1) {
-    first.entries.resize(first.entries.size() * 3 / 4);
-    if (!first.includes(token)) break;
-    message = text(first, false);
-    if (message.size() <= max_size) return message;
-  }
-  return std::nullopt;
+std::string GrantMessage::encode(std::string_view token, const Grant& grant) {
+  return fmt::format("{}{} {} {} {} {} {}", version, token, grant.epoch_id, grant.epoch_number,
+                     grant.cas, grant.alone ? "alone" : "others", grant.record);
 }
 
 std::optional<GrantMessage> GrantMessage::decode(std::string_view text, std::string_view process) {
@@ -45,10 +32,17 @@ std::optional<GrantMessage> GrantMessage::decode(std::string_view text, std::str
   text.remove_prefix(version.size());
   GrantMessage message;
   message.token = next_word(text);
+  const auto epoch_id = next_number(text);
+  const auto epoch_number = next_number(text);
   const auto cas = next_number(text);
-  const std::string_view extent = next_word(text);
-  if (!cas || (extent != "whole" && extent != "part")) return std::nullopt;
-  message.grant = {std::string(text), *cas, extent == "whole"};
+  const std::string_view others = next_word(text);
+  if (!epoch_id || !epoch_number || !cas || (others != "alone" && others != "others")) return {};
+  message.grant = {.record = std::string(text),
+                   .cas = *cas,
+                   .epoch_id = *epoch_id,
+                   .epoch_number = *epoch_number,
+                   .alone = others == "alone",
+                   .by_datagram = true};
   return message;
 }
 

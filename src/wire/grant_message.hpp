@@ -7,18 +7,19 @@
 #include <string>
 #include <string_view>
 
-#include "wire/record.hpp"
-
 namespace memcachedlock::detail {
 
-/// What whoever lets a waiter in has read: its word, and so the waiter, is in this record.
+/// What whoever lets a waiter in has read: its word is in the record, and so the waiter holds.
 struct Grant {
-  std::string record;
-  std::uint64_t cas = 0;  ///< of that read
-  bool whole = true;      ///< else the record's last entries are left out
+  std::string record;  ///< with the waiter's entry alone
+  std::uint64_t cas = 0;
+  std::uint64_t epoch_id = 0;  ///< of the epoch item; 0: it was not read
+  std::uint64_t epoch_number = 0;
+  bool alone = true;         ///< nobody else is in the record
+  bool by_datagram = false;  ///< not from this process
 };
 
-/// `mcl-grant1 TOKEN CAS whole|part RECORD`
+/// `mcl-grant1 TOKEN EPOCH_ID EPOCH_NUMBER CAS alone|others RECORD`
 struct GrantMessage {
   /// No datagram is longer, so that none is cut into pieces on its way.
   static constexpr std::size_t max_size = 1'200;
@@ -26,10 +27,7 @@ struct GrantMessage {
   std::string_view token;
   Grant grant;
 
-  /// Of as many entries of the record as there is room for. Nothing when not even the first of them
-  /// up to the token's fit in.
-  [[nodiscard]] static std::optional<std::string> encode(std::string_view token,
-                                                         const Record& record, std::uint64_t cas);
+  [[nodiscard]] static std::string encode(std::string_view token, const Grant& grant);
   /// Nothing, and nothing of it is read, unless it begins with a token that begins with `process`.
   /// Compares that in constant time.
   [[nodiscard]] static std::optional<GrantMessage> decode(std::string_view text,

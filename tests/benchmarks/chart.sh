@@ -16,8 +16,7 @@ set terminal svg size 720,420 background 'white'
 set output '$svg'
 set title '$title'
 set xlabel '$xlabel'
-set logscale x 2
-set logscale y
+set yrange [0:*]
 set key outside right noenhanced
 set grid
 plot $(IFS=,; echo "${plots[*]}")

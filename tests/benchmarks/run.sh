@@ -83,5 +83,4 @@ chart_of() {
     ".kind == \"$2\" and .hold_us == 1000 and .actors > 1" .actors "$3" "$2" "$4"
 }
 chart_of rate processes per_second "acquisitions a second, one key, held for 1 ms"
-chart_of commands processes commands "memcached commands an acquisition, one key, held for 1 ms"
-chart_of fairness processes jain "Jain index of fairness, one key, held for 1 ms"
+chart_of handover processes handover_p50_us "us from a release to the next holder, median, one key, held for 1 ms"

@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "wire/grant_message.hpp"
+#include "wire/record.hpp"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace memcachedlock::detail;
@@ -14,13 +15,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const auto message = GrantMessage::decode(text, process);
   if (!message) return 0;
   if (!message->token.starts_with(process) || size > GrantMessage::max_size) std::abort();
-  const auto record = Record::parse(message->grant.record);
-  if (!record || !record->includes(message->token)) return 0;
-  const auto again = GrantMessage::encode(message->token, *record, message->grant.cas);
-  if (!again) return 0;
-  const auto same = GrantMessage::decode(*again, process);
-  if (!same || same->token != message->token || same->grant.cas != message->grant.cas) std::abort();
-  if (same->grant.whole && Record::parse(same->grant.record)->entries != record->entries) {
+  (void)Record::parse(message->grant.record);
+  const std::string again = GrantMessage::encode(message->token, message->grant);
+  const auto same = GrantMessage::decode(again, process);
+  if (again.size() <= GrantMessage::max_size &&
+      (!same || same->token != message->token || same->grant.cas != message->grant.cas ||
+       same->grant.record != message->grant.record)) {
     std::abort();
   }
   return 0;

@@ -19,6 +19,7 @@
 #include "support/loopback.hpp"
 #include "support/queued.hpp"
 #include "support/recorder.hpp"
+#include "support/reserved_port.hpp"
 
 namespace mcl = memcachedlock;
 using namespace std::chrono_literals;
@@ -43,9 +44,14 @@ class Told : public HandWritten {
   /// What whoever let this one in tells it, by the record as it is.
   [[nodiscard]] std::string message(const std::string& token) const {
     const std::string found = server.ask("gets memcachedlock:key\r\n", "END\r\n");
-    std::smatch match;
-    EXPECT_TRUE(std::regex_search(found, match, std::regex("VALUE [^ ]+ 0 [0-9]+ ([0-9]+)")));
-    return "mcl-grant1 " + token + " " + match[1].str() + " whole " + record();
+    const std::string epoch = server.get("memcachedlock:^epoch");
+    std::smatch cas;
+    std::smatch known;
+    EXPECT_TRUE(std::regex_search(found, cas, std::regex("VALUE [^ ]+ 0 [0-9]+ ([0-9]+)")));
+    EXPECT_TRUE(std::regex_search(epoch, known, std::regex("^mcl-epoch2 ([0-9a-f]+) ([0-9]+) ")));
+    return "mcl-grant1 " + token + " " + std::to_string(std::stoull(known[1], nullptr, 16)) + " " +
+           known[2].str() + " " + cas[1].str() + " alone mcl2 " + part("^mcl2 ([0-9]+) ") + " *" +
+           part("[?*](" + token + "[^ ]*)");
   }
   /// A lock that somebody has held for long, and that this process waits for.
   void put_holder() const {
@@ -110,19 +116,22 @@ TEST_F(Told, StrangersAreNotHeard) {
       "", "x", std::string(1'200, ' '), std::string(9'000, 'x'), "mcl-grant1 ",
       "mcl-grant1 " + process, "mcl-grant1 " + process + rest, "mcl-grant1 " + process + "." + rest,
       "mcl-grant1 " + process + ".999999" + rest, "mcl-grant1 " + flipped + rest,
-      "mcl-grant2 " + token + rest, "mcl-grant1 " + token, "mcl-grant1 " + token + " x whole mcl2",
-      "mcl-grant1 " + token + " 7 half " + record(),
-      // Whom the record does not name as the holder looks for itself.
-      "mcl-grant1 " + token + " 7 whole ", "mcl-grant1 " + token + " 7 whole mcl3 0",
-      "mcl-grant1 " + token + " 7 part mcl2 0 +t.1:x", good};
+      "mcl-grant2 " + token + rest, "mcl-grant1 " + token,
+      "mcl-grant1 " + token + " 1 1 x alone mcl2 0",
+      "mcl-grant1 " + token + " 1 1 7 half " + record(),
+      // Whom the record does not name looks for itself.
+      "mcl-grant1 " + token + " 1 1 7 alone ", "mcl-grant1 " + token + " 1 1 7 alone mcl3 0",
+      "mcl-grant1 " + token + " 1 1 7 others mcl2 0 +t.1:x"};
   for (int round = 0; round < 20; ++round) {
     for (const std::string& text : junk) send(port(), text);
   }
   ASSERT_TRUE(eventually([&] { return server.counted({"cmd_get"}) > 40; }));
   EXPECT_FALSE(has);
   EXPECT_EQ(recorder->count(mcl::GrantKind::told), 0);
+  const int at = port();
+  const std::string said = message(token);
   append(" -held.1");
-  send(port(), message(token));
+  send(at, said);
   waiter.join();
   EXPECT_TRUE(has);
 }
@@ -137,8 +146,8 @@ TEST_F(Told, AMessageOfAnEarlierWaitIsNotHeard) {
     ASSERT_TRUE(eventually([&] { return port() != 0; }));
     at = port();
     const std::string token = waiting_token();
-    append(" -held.1");
     said = message(token);
+    append(" -held.1");
     send(at, said);
   }
   put_holder();
@@ -173,8 +182,8 @@ TEST_F(Told, AMessageThatComesTooLateIsNotBelieved) {
   kill(child, SIGSTOP);
   const std::string token = waiting_token();
   const int at = port();
-  append(" -held.1");
   const std::string said = message(token);
+  append(" -held.1");
   std::this_thread::sleep_for(400ms);  // longer than it may count
   append(" !" + token + ":0 !" + token + ":1 ?" + entry("next.1", time_in(3'600)));
   send(at, said);
@@ -250,8 +259,10 @@ TEST_F(Told, OneReadsForAllAndAnotherAfterIt) {
   first.join();
   ASSERT_TRUE(eventually([&] { return queued(server) == 1; }));
   const auto waiting = mcl::inspect(mcl::MemcachedClient(server.address()), "key")->waiters;
+  const int at = port();
+  const std::string said = message(waiting.at(0).token);
   append(" -held.1");
-  send(port(), message(waiting.at(0).token));
+  send(at, said);
   second.join();
   EXPECT_TRUE(has);
   EXPECT_EQ(recorder->count(mcl::GrantKind::told) + recorder->count(mcl::GrantKind::found), 1);
@@ -273,9 +284,118 @@ TEST_F(Told, AForkedChildIsToldItself) {
   const int of_child = port(waiters.at(1).token);
   EXPECT_NE(of_child, 0);
   EXPECT_NE(of_child, of_parent);
+  const std::string said = message(waiters.at(1).token);
   append(" -" + waiters.at(0).token + " -held.1");
-  send(of_child, message(waiters.at(1).token));
+  send(of_child, said);
   EXPECT_TRUE(ended_well(child));
+}
+
+// Promise: what is reserved soon after it was told, and taken up again, has its whole lease.
+TEST_F(Told, AReservationIsTakenUpForTheWholeLease) {
+  put_holder();
+  struct Conflict {};
+  mcl::ZLock<Conflict> lock(client, "key",
+                            {.timeout = 1h, .owner = mcl::OwnerId::unique(), .reservation = 1h});
+  std::jthread waiter([&] {
+    lock.lock();
+    lock.reserve();
+    lock.lock();
+  });
+  ASSERT_TRUE(eventually([&] { return port() != 0; }));
+  const std::string token = waiting_token();
+  const int at = port();
+  const std::string said = message(token);
+  append(" -held.1");
+  send(at, said);
+  waiter.join();
+  EXPECT_GT(lock.remaining(), 50min);
+  EXPECT_EQ(lock.release(), mcl::Release::released);
+}
+
+/// Forks when a waiter of its process learns that it holds the lock.
+class Forks : public Recorder {
+ public:
+  void on_grant(std::string_view server, mcl::GrantKind kind) override {
+    Recorder::on_grant(server, kind);
+    if (child == -1) child = fork();
+  }
+  pid_t child = -1;
+};
+
+// Fault: the process is copied just when it learns that it holds the lock. Promise: the copy does
+// not hold it, and takes nothing from the one that does.
+TEST_F(Told, ACopyOfTheWaiterHoldsNothing) {
+  for (const bool is_told : {true, false}) {
+    put_holder();
+    const auto forks = std::make_shared<Forks>();
+    Shared<std::atomic<int>> state;
+    const pid_t process = in_child([&] {
+      const mcl::MemcachedClient own(server.address(), {.notify = is_told, .observer = forks});
+      auto lock = stranger(own, 1h);
+      const bool got = lock.try_lock_for(60s);
+      if (forks->child == 0) {  // it waits until the other has released it
+        if (*state != 1) *state = 3;
+        _exit(got && lock.release() == mcl::Release::released ? 0 : 1);
+      }
+      if (!got || !lock.extend() || !eventually([&] { return queued(server) == 1; })) return false;
+      if (!lock.extend()) return false;
+      ++*state;
+      return lock.release() == mcl::Release::released && ended_well(forks->child);
+    });
+    ASSERT_TRUE(eventually([&] { return queued(server) == 1; }));
+    const std::string token = waiting_token();
+    const int at = port();
+    const std::string said = message(token);
+    append(" -held.1");
+    if (is_told) send(at, said);
+    EXPECT_TRUE(ended_well(process));
+    EXPECT_EQ(*state, 1);
+  }
+}
+
+// Promise: whoever has the port of a waiter that died does not learn the tokens of others there.
+TEST_F(Told, AMessageHasOnlyItsReceiversToken) {
+  const int port = reserve_port();
+  const int spy = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  const sockaddr_in address = loopback(port);
+  ASSERT_EQ(bind(spy, reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+  mcl::Lock holder(client, "key");
+  holder.lock();
+  append(" ?dead.1:x:1000:" + time_in(3'600) + ":0:1:7f000001." + std::to_string(port) +
+         ":-@h:1:1");
+  std::jthread waiter([&] { lock_once(stranger(client, 1h)); });
+  ASSERT_TRUE(eventually([&] { return queued(server) == 2; }));
+  EXPECT_EQ(holder.release(), mcl::Release::released);
+  std::string heard(2'000, ' ');
+  heard.resize(static_cast<std::size_t>(recv(spy, heard.data(), heard.size(), 0)));
+  close(spy);
+  EXPECT_TRUE(heard.starts_with("mcl-grant1 dead.1 ")) << heard;
+  EXPECT_NE(heard.find(" others mcl2 "), std::string::npos) << heard;
+  EXPECT_FALSE(std::regex_search(heard, std::regex("[0-9a-f]{32}"))) << heard;
+  append(" -dead.1");
+}
+
+// Fault: NUMBER of the epoch was raised while it waited. Promise: its fencing token is higher than
+// that of the holder before it, of whatever NUMBER.
+TEST_F(Told, ATokenIsOfTheEpochInWhichItIsToldToHold) {
+  put_holder();
+  auto lock = stranger(client, 1h);
+  std::jthread waiter([&] { lock.lock(); });
+  ASSERT_TRUE(eventually([&] { return port() != 0; }));
+  const std::string token = waiting_token();
+  const std::string epoch = server.get("memcachedlock:^epoch");
+  std::smatch match;
+  ASSERT_TRUE(std::regex_match(epoch, match, std::regex("(mcl-epoch2 [0-9a-f]+ )([0-9]+)( .*)")));
+  const std::uint64_t raised = std::stoull(match[2]) + 1'000'000;
+  const std::string next = match[1].str() + std::to_string(raised) + match[3].str();
+  (void)server.ask("set memcachedlock:^epoch 0 0 " + std::to_string(next.size()) + "\r\n" + next +
+                   "\r\n");
+  const int at = port();
+  const std::string said = message(token);
+  append(" -held.1");
+  send(at, said);
+  waiter.join();
+  EXPECT_GE(lock.fencing_token().epoch, raised);
 }
 
 // Promise: a lease that began with a message is a whole one in memcached soon, and its loss is
@@ -286,8 +406,10 @@ TEST_F(Told, TheLeaseBeginsWhenItIsConfirmed) {
   std::jthread waiter([&] { lock.lock(); });
   ASSERT_TRUE(eventually([&] { return port() != 0; }));
   const std::string token = waiting_token();
+  const int at = port();
+  const std::string said = message(token);
   append(" -held.1");
-  send(port(), message(token));
+  send(at, said);
   waiter.join();
   EXPECT_TRUE(lock.owns_lock());
   EXPECT_TRUE(eventually([&] { return lock.remaining() > 50min; }));
@@ -299,11 +421,10 @@ TEST_F(Told, TheLeaseBeginsWhenItIsConfirmed) {
   std::jthread again([&] { lock.lock(); });
   ASSERT_TRUE(eventually([&] { return port() != 0; }));
   const std::string second = waiting_token();
-  const int at = port();
-  append(" -held.1");
-  const std::string said = message(second);
-  append(" !" + second + ":0");
-  send(at, said);
+  const int again_at = port();
+  const std::string said_again = message(second);
+  append(" -held.1 !" + second + ":0");
+  send(again_at, said_again);
   again.join();
   const auto lost = lock.lost();
   EXPECT_TRUE(eventually([&] { return lost.stop_requested() || lock.remaining() > 50min; }));

@@ -408,7 +408,7 @@ class Nemesis {
       ++struck_["flooded"];
       const int from = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
       const sockaddr_in to = loopback(std::stoi(match[1]));
-      const std::string junk = "mcl-grant1 " + std::string(32, 'f') + ".1 7 whole " + record;
+      const std::string junk = "mcl-grant1 " + std::string(32, 'f') + ".1 1 1 7 alone " + record;
       for (int count = 0; count < 5'000; ++count) {
         (void)sendto(from, junk.data(), std::min<std::size_t>(junk.size(), 1'200), 0,
                      reinterpret_cast<const sockaddr*>(&to), sizeof to);
