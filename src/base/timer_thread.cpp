@@ -24,6 +24,7 @@ struct Threads {
     return by_server[server];
   }
   void stop_all() {
+    stopped.store(true);
     std::vector<OfServer*> all;
     {
       const MutexLock lock(mutex);
@@ -41,6 +42,7 @@ struct Threads {
   std::map<std::string, OfServer> by_server MCL_GUARDED_BY(mutex);  // its nodes stay where they are
   TimerThread notifying;
   TimerThread prompt;
+  std::atomic<bool> stopped = false;
 };
 
 Threads& threads() {
@@ -70,6 +72,7 @@ TimerThread& TimerThread::acquiring(const std::string& server) {
 TimerThread& TimerThread::prompt() { return threads().prompt; }
 TimerThread& TimerThread::notifying() { return threads().notifying; }
 bool TimerThread::is_background() noexcept { return current != nullptr; }
+bool TimerThread::are_stopped() noexcept { return threads().stopped.load(); }
 bool TimerThread::is_ending() noexcept { return current != nullptr && current->stopping_.load(); }
 
 void TimerThread::prepare() {

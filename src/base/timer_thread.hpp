@@ -81,6 +81,8 @@ class TimerThread {
   static TimerThread& notifying();
   /// Whether the calling thread is one of these.
   static bool is_background() noexcept;
+  /// Whether the process ends, and nothing is called any more.
+  static bool are_stopped() noexcept;
   /// Whether the calling thread is one of these threads and is being stopped.
   static bool is_ending() noexcept;
 

@@ -199,8 +199,8 @@ Mailbox* Acquisition::mailbox() const {
 }
 
 void Acquisition::back_off(const Contention& contention) {
-  // A holder in this process wakes those in line, but not one yet to join.
-  const bool unseen = uses_line_ && !waiter_ && contention.local;
+  // It has yet to join the line, from where it may enter the queue.
+  const bool unseen = uses_line_ && !waiter_;
   const auto now = Clock::now();
   const Clock::duration pause = unseen ? Clock::duration(0) : backoff_.after(contention, now);
   notify_contended();

@@ -22,10 +22,19 @@ namespace {
 using std::chrono::milliseconds;
 
 // The record must stay short: every look reads it. A waiter that finds it full looks now and then.
-constexpr std::size_t max_waiters = 1'000;
+constexpr std::size_t max_waiters = 200;
 
 // How often a word is appended that did not land: the item is too large for more.
 constexpr int max_entries_tried = 3;
+
+// Others take a waiter for dead at its END, so that is not nearer than this, and further once it
+// has waited: to say that it waits on costs a request. A holder's END is that of its lease.
+constexpr milliseconds min_wait{2'000};
+constexpr milliseconds min_further_wait{10'000};
+
+// Each of those behind a dead one leaves it to those before, for so long.
+constexpr milliseconds turn_to_remove{250};
+constexpr std::size_t max_turns = 20;
 
 // How often a waiter that looks once writes to go on waiting.
 constexpr int max_stays = 4;
@@ -134,7 +143,11 @@ Snapshot Candidate::add() {
 }
 
 Snapshot Candidate::append(const Server::Words& words) {
-  return spec_->server.append_and_read(spec_->key, spec_->options.timeout, words, may_have_landed_);
+  return append(spec_->options.timeout, words);
+}
+
+Snapshot Candidate::append(milliseconds lease, const Server::Words& words) {
+  return spec_->server.append_and_read(spec_->key, lease, words, may_have_landed_);
 }
 
 Snapshot Candidate::enter_queue() {
@@ -142,7 +155,8 @@ Snapshot Candidate::enter_queue() {
   written_ = {.started = Clock::now()};
   wait_ = {};
   wait_.entered = written_.started;
-  return append([&](std::string& text, const Server::Stamps& now) {
+  wait_.length = std::max(spec_->options.timeout, min_wait);
+  return append(wait_.length, [&](std::string& text, const Server::Stamps& now) {
     Entry entry = entry_of(bid_, token_);
     entry.end = written_.end = now.end;
     entry.told_at = now.told_at;
@@ -150,9 +164,9 @@ Snapshot Candidate::enter_queue() {
   });
 }
 
-Snapshot Candidate::append_lease(const Entry& own) {
+Snapshot Candidate::append_lease(const Entry& own, milliseconds lease) {
   written_ = {.started = Clock::now(), .count = own.count + 1};
-  return append([&](std::string& text, const Server::Stamps& now) {
+  return append(lease, [&](std::string& text, const Server::Stamps& now) {
     written_.end = now.end;
     append_lease_word(text, token_, now.end);
   });
@@ -178,7 +192,9 @@ std::optional<Snapshot> Candidate::complete(const Record& found, const Snapshot&
   const Entry& own = *found.find(token_);
   const Cas& cas = snapshot.lock->cas;
   const bool is_full = own.count < written_.count;  // no word lands any more
-  if (!is_full && (!own.confirmed || own.end < written_.end)) return append_lease(own);
+  if (!is_full && (!own.confirmed || own.end < written_.end)) {
+    return append_lease(own, spec_->options.timeout);
+  }
   // Nobody counts a lease beyond the expiry of the item.
   if (is_full || (found.expiry != 0 ? own.end > found.expiry : !written_.with_expiry)) {
     Record longer = found;
@@ -213,16 +229,16 @@ std::optional<Snapshot> Candidate::stay(const Record& found, const Snapshot& sna
   const bool is_long = found.dead_words() > std::max(max_dead_words, found.entries.size() / 4);
   if (ends_soon || is_long) return write(found, snapshot.lock->cas);
   // Those behind it take it for dead otherwise.
-  const auto half = std::max<Clock::duration>(lease / 2, std::chrono::seconds(1));
-  if (Clock::now() < written_.started + half) return std::nullopt;
-  return append_lease(*found.find(token_));
+  if (Clock::now() < written_.started + wait_.length / 2) return std::nullopt;
+  wait_.length = std::max(lease, min_further_wait);
+  return append_lease(*found.find(token_), wait_.length);
 }
 
-bool Candidate::never_confirmed(const Entry& holder) {
+bool Candidate::never_confirmed(const Entry& holder, Clock::duration patience) {
   if (holder.confirmed) return false;
   const auto now = Clock::now();
   const Clock::duration time = std::min(holder.lease, grace);
-  return now >= FirstSights::instance().of(holder, now) + time + drift_of(time);
+  return now >= FirstSights::instance().of(holder, now) + time + drift_of(time) + patience;
 }
 
 /// Those whose END has passed, if the server's clock shows it when it is asked now: it does not run
@@ -240,12 +256,14 @@ std::string Candidate::removals(const Record& found) {
     may_be_over = may_be_over || (entry.end != 0 && spec_->server.seems_past(entry.end));
   }
   const std::int64_t time = may_be_over ? spec_->server.time(spec_->key) : 0;
+  // Those that wait before this one see the same, and have a turn each to do it.
+  const std::size_t turns = queued_ ? std::min(before - std::min(before, holders), max_turns) : 0;
+  const Clock::duration patience = turn_to_remove * static_cast<int>(turns);
+  const auto known = time - std::chrono::floor<std::chrono::seconds>(patience).count();
   for (std::size_t at = 0; at < before; ++at) {
     const Entry& entry = found.entries[at];
-    const bool is_holder = at < holders;
-    bool is_dead = false;
-    is_dead = may_be_over && entry.has_ended(time);
-    if (is_holder && !entry.confirmed) is_dead = is_dead || never_confirmed(entry);
+    bool is_dead = may_be_over && entry.has_ended(known);
+    if (at < holders && !entry.confirmed) is_dead = is_dead || never_confirmed(entry, patience);
     if (at == 0 && entry.confirmed && entry.end == 0) {
       const std::string holder = fmt::format("{}:{}", entry.token, entry.count);
       if (holder != seen_holder_) {
@@ -272,7 +290,7 @@ Candidate::Attempt Candidate::ask(bool may_queue, bool lined_up) {
       if (auto grant = inbox_->box.take()) return hear(*grant);
     }
     const auto started = Clock::now();
-    const bool at_once = may_queue_ && !queued_ && !local_ && spec_->history.contended();
+    const bool at_once = may_queue_ && !queued_ && !local_ && !full_ && spec_->history.contended();
     // A later attempt only looks: that costs least.
     if (queued_ || (contended_ && !at_once)) return judge(server.read_lock(spec_->key), started);
     return judge(at_once ? enter_queue() : add(), started);
@@ -378,6 +396,15 @@ Candidate::Attempt Candidate::judge(Snapshot snapshot, Clock::time_point started
       }
       continue;
     }
+    full_ = position.value_or(found->waiters()) >= max_waiters;
+    if (queued_ && full_) {
+      const std::string token = token_;
+      renew_token();
+      started = Clock::now();
+      snapshot =
+          append([&](std::string& text, const Server::Stamps&) { append_leave_word(text, token); });
+      continue;
+    }
     if (queued_ && stays < max_stays) {
       const auto now = Clock::now();
       if (auto next = stay(*found, snapshot)) {
@@ -391,9 +418,8 @@ Candidate::Attempt Candidate::judge(Snapshot snapshot, Clock::time_point started
     // One that was let in and has not noticed wakes nobody.
     const bool local =
         lined_up_ && is_of_this_process(first.token) && first.confirmed && !first.reserved;
-    if (found->waiters() < max_waiters) spec_->history.note_contention();
-    if (may_queue_ && !queued_ && !local && found->waiters() < max_waiters &&
-        entered++ < max_entries_tried) {
+    if (!full_) spec_->history.note_contention();
+    if (may_queue_ && !queued_ && !local && !full_ && entered++ < max_entries_tried) {
       started = Clock::now();
       snapshot = enter_queue();
       continue;
@@ -457,7 +483,7 @@ Candidate::Attempt Candidate::hear(const Grant& grant) {
                              wait_.epoch->item->id == grant.epoch_id &&
                              wait_.epoch->item->number == grant.epoch_number;
   if (until - now < lease / 2 || !item_lasts || !is_same_epoch || bid_.owner.is_named()) {
-    return judge(append_lease(*own), now);
+    return judge(append_lease(*own, spec_->options.timeout), now);
   }
   // Stands for the others, of which it does not know more.
   if (!grant.alone) found->entries.push_back(entry_of(bid_, "others"));

@@ -83,8 +83,10 @@ class Candidate {
   /// Holds at once if nobody is before it.
   Snapshot enter_queue();
   Snapshot append(const Server::Words& words);
+  /// `lease` is that of the words' END.
+  Snapshot append(std::chrono::milliseconds lease, const Server::Words& words);
   /// Begins a lease, or goes on waiting. `own` is its entry as it was found.
-  Snapshot append_lease(const Entry& own);
+  Snapshot append_lease(const Entry& own, std::chrono::milliseconds lease);
   /// Replaces the record, in which this one's lease begins if it holds it.
   Snapshot write(Record record, const Cas& cas);
   /// What this holder must write before it may count on its lease, if anything.
@@ -95,7 +97,7 @@ class Candidate {
   std::uint64_t epoch_of(const Snapshot& snapshot);
   /// The words that take out those whose leases are over; empty if all of them run.
   [[nodiscard]] std::string removals(const Record& found);
-  [[nodiscard]] bool never_confirmed(const Entry& holder);
+  [[nodiscard]] bool never_confirmed(const Entry& holder, Clock::duration patience);
 
   const Bid bid_;
   const SharedSpec& spec_ = bid_.spec;
@@ -108,6 +110,7 @@ class Candidate {
   bool may_have_landed_ = false;  // something of ours may be there
   bool contended_ = false;        // another had it when we last asked
   bool local_ = false;            // a thread of this process
+  bool full_ = false;             // the queue had no room
   bool succeeded_ = false;
   Cohort cohort_;
 
@@ -142,6 +145,7 @@ class Candidate {
     std::optional<SeenEpoch> epoch;  ///< in which it entered
     std::uint64_t start = 0;
     bool tellable = false;
+    std::chrono::milliseconds length{0};  ///< until the END that it last wrote
   };
   Wait wait_;
   std::string seen_holder_;  // with its count, as it was first seen

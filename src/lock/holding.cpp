@@ -192,6 +192,7 @@ bool Holding::pass_on() {
   // With a request before and one after, as waiters see it.
   spec_->history.note_hold(
       std::chrono::duration_cast<std::chrono::microseconds>((now - began_) + (since_ - began_)));
+  if (TimerThread::are_stopped()) return false;  // the others end with the process
   auto next = LocalQueue::claim(*spec_);
   if (!next || !may_hand_over(*next)) return false;
   const bool others_wait = record_.waiters() != 0;

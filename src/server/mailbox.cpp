@@ -178,27 +178,31 @@ std::string_view Mailbox::address(const std::string& peer) {
   if (!opened_.load(std::memory_order_acquire)) {
     const MutexLock lock(mutex_);
     if (!opened_.load(std::memory_order_relaxed)) {
-      open(peer);
+      const auto now = Clock::now();
+      if (now < next_try_) return "-";
+      next_try_ = now + retry_pause;
+      if (!open(peer)) return "-";
       opened_.store(true, std::memory_order_release);
     }
   }
   return address_;
 }
 
-void Mailbox::open(const std::string& peer) {
+bool Mailbox::open(const std::string& peer) {
   auto place = local_place(peer);
-  if (!place) return;
+  if (!place) return false;
   const int made = make_socket(place->family());
-  if (made < 0) return;
+  if (made < 0) return false;
   if (bind(made, place->get(), place->size) != 0 ||
       getsockname(made, place->get(), &place->size) != 0 ||
       pipe2(wake_ends_, O_CLOEXEC | O_NONBLOCK) != 0) {
     close(made);
-    return;
+    return false;
   }
   socket_ = made;
   address_ = encode(*place);
   is_local_ = place->is_local();
+  return true;
 }
 
 int Mailbox::sender(int family) {

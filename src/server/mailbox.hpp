@@ -39,7 +39,7 @@ class Mailbox {
   /// Whether whoever runs the program has switched it off.
   [[nodiscard]] bool is_off() const { return is_off_; }
   /// Whether other processes can tell this one; known once address() was asked for.
-  [[nodiscard]] bool is_open() const { return opened_.load() && socket_ >= 0; }
+  [[nodiscard]] bool is_open() const { return opened_.load(); }
   /// Whether grants have come in time lately, so that waiters need look but seldom.
   [[nodiscard]] bool is_trusted() const { return is_open() && missed_.load() < max_missed; }
   /// A waiter was told in time.
@@ -76,10 +76,11 @@ class Mailbox {
 
  private:
   static constexpr int max_missed = 3;
+  static constexpr std::chrono::seconds retry_pause{5};
 
   /// By who runs the program, in its environment.
   static bool is_switched_off();
-  void open(const std::string& peer) MCL_REQUIRES(mutex_);
+  bool open(const std::string& peer) MCL_REQUIRES(mutex_);
   [[nodiscard]] int sender(int family);
   bool deliver_all();
 
@@ -96,7 +97,8 @@ class Mailbox {
   std::atomic<unsigned> late_{0};
   std::atomic<int> loop_waits_{0};
   Mutex mutex_;
-  std::list<Reader*> readers_ MCL_GUARDED_BY(mutex_);  // the first one reads
+  Clock::time_point next_try_ MCL_GUARDED_BY(mutex_){};  // to open it
+  std::list<Reader*> readers_ MCL_GUARDED_BY(mutex_);    // the first one reads
   int ipv4_sender_ MCL_GUARDED_BY(mutex_) = -1;
   int ipv6_sender_ MCL_GUARDED_BY(mutex_) = -1;
 };

@@ -421,6 +421,14 @@ void reject_item(const Key& key, const Server& server, std::string_view value) {
                     key.item(), server.name()),
         key.text(), server.name());
   }
+  if (value.starts_with("mcl2 ")) {
+    throw ServerError(
+        fmt::format(
+            "the lock \"{}\" on {} can't be read: too many have written to it, or something "
+            "else has; it can be used again once its item has expired or was deleted",
+            key.item(), server.name()),
+        key.text(), server.name());
+  }
   throw ServerError(
       fmt::format("the item \"{}\" on {} is no lock: something else uses this name; choose "
                   "another key, or another ClientOptions::prefix",

@@ -56,7 +56,7 @@ Clock::duration Backoff::while_queued(const Contention& contention, Time now) {
   const Time last_end = began_last_ + hold + 2 * deviation;
   // The longer the holder is overdue, the longer the pause.
   const Clock::duration overdue =
-      std::clamp<Clock::duration>((now - last_end) / 4, Clock::duration(0), longest_);
+      std::clamp<Clock::duration>((now - last_end) / 4, Clock::duration(0), max_pause_in_queue);
   if (*contention.queue_position == 0) {
     const Clock::duration step = (last_end - first_end) / 6;
     const Clock::duration pause = now < first_end ? first_end - now : std::max(step, overdue);
@@ -106,8 +106,9 @@ Clock::duration Backoff::outside(const Contention& contention) {
   thread_local std::minstd_rand random(std::random_device{}());
   std::uniform_real_distribution<double> jitter(0.5, 1.5);
   const Clock::duration hold = std::max(contention.hold.usual, shortest);
-  step_ = std::min(step_.count() == 0 ? hold : step_ * 3 / 2, longest_);
-  return std::min(std::chrono::duration_cast<Clock::duration>(step_ * jitter(random)), longest_);
+  const Clock::duration most = std::min<Clock::duration>(longest_, max_pause_in_queue);
+  step_ = std::min(step_.count() == 0 ? hold : step_ * 3 / 2, most);
+  return std::min(std::chrono::duration_cast<Clock::duration>(step_ * jitter(random)), most);
 }
 
 }  // namespace memcachedlock::detail

@@ -26,15 +26,30 @@ void ThreadWaker::wait_until(Clock::time_point until, Mailbox* mailbox) {
     return;
   }
   if (mailbox != nullptr && !mailbox->is_open()) mailbox = nullptr;
-  if (mailbox != nullptr) {
-    {
-      const std::lock_guard lock(mutex_);
-      reads_ = false;
-    }
-    if (mailbox->join(*this)) take_over();
+  if (mailbox == nullptr) {
+    sleep(until, nullptr);
+    return;
   }
+  /// Also where the thread is cancelled.
+  class Joined {
+   public:
+    Joined(Mailbox& box, ThreadWaker& waker) : box_(box), waker_(waker) {
+      {
+        const std::lock_guard lock(waker.mutex_);
+        waker.reads_ = false;
+      }
+      if (box.join(waker)) waker.take_over();
+    }
+    ~Joined() { box_.leave(waker_); }
+    Joined(const Joined&) = delete;
+    Joined& operator=(const Joined&) = delete;
+
+   private:
+    Mailbox& box_;
+    ThreadWaker& waker_;
+  };
+  const Joined joined(*mailbox, *this);
   sleep(until, mailbox);
-  if (mailbox != nullptr) mailbox->leave(*this);
 }
 
 void ThreadWaker::sleep(Clock::time_point until, Mailbox* mailbox) {
