@@ -376,7 +376,7 @@ Candidate::Attempt Candidate::judge(Snapshot snapshot, Clock::time_point started
     queued_ = position.has_value();
     if (queued_) {
       seen_ = true;
-      note_wait(*found->find(token_), snapshot, started);
+      note_wait(*found, snapshot, started);
     } else if (seen_) {
       renew_token();
     }
@@ -450,13 +450,15 @@ std::uint64_t Candidate::epoch_of(const Snapshot& snapshot) {
       spec_->key.text(), spec_->server.name());
 }
 
-void Candidate::note_wait(const Entry& own, const Snapshot& snapshot, Clock::time_point began) {
+void Candidate::note_wait(const Record& found, const Snapshot& snapshot, Clock::time_point began) {
+  const Entry& own = *found.find(token_);
   wait_.looked = began;
+  wait_.item_lasts = found.expiry != 0 && found.expiry >= spec_->server.end_of(grace);
   wait_.tellable = own.told_at != "-";
   if (own.end == 0) {
     wait_.until = Clock::time_point::max();
   } else if (own.end >= written_.end && own.count >= written_.count) {
-    wait_.until = written_.started + spec_->options.timeout;
+    wait_.until = written_.started + wait_.length;
   }
   if (!snapshot.asked_epoch || wait_.epoch) return;
   wait_.epoch = snapshot.epoch;
@@ -478,11 +480,10 @@ Candidate::Attempt Candidate::hear(const Grant& grant) {
   }
   const milliseconds lease = std::min(grace, own->lease);
   const auto until = std::min(wait_.looked + lease, wait_.until);
-  const bool item_lasts = own->end != 0 && own->end <= found->expiry;
   const bool is_same_epoch = wait_.epoch && wait_.epoch->item &&
                              wait_.epoch->item->id == grant.epoch_id &&
                              wait_.epoch->item->number == grant.epoch_number;
-  if (until - now < lease / 2 || !item_lasts || !is_same_epoch || bid_.owner.is_named()) {
+  if (until - now < lease / 2 || !wait_.item_lasts || !is_same_epoch || bid_.owner.is_named()) {
     return judge(append_lease(*own, spec_->options.timeout), now);
   }
   // Stands for the others, of which it does not know more.

@@ -78,7 +78,7 @@ class Candidate {
   Attempt hear(const Grant& grant);
   void open_inbox();
   /// It waits still, as a look has shown that began then.
-  void note_wait(const Entry& own, const Snapshot& snapshot, Clock::time_point began);
+  void note_wait(const Record& found, const Snapshot& snapshot, Clock::time_point began);
   Snapshot add();
   /// Holds at once if nobody is before it.
   Snapshot enter_queue();
@@ -145,6 +145,7 @@ class Candidate {
     std::optional<SeenEpoch> epoch;  ///< in which it entered
     std::uint64_t start = 0;
     bool tellable = false;
+    bool item_lasts = false;              ///< for a grace from that look
     std::chrono::milliseconds length{0};  ///< until the END that it last wrote
   };
   Wait wait_;

@@ -419,6 +419,9 @@ TEST_P(Queue, WhereOthersComeDuringEachHoldNoReleaseIsRefused) {
       return lock.release() == mcl::Release::released;
     });
     EXPECT_TRUE(waits_for(1));
+    // It has put the item's expiry off.
+    EXPECT_TRUE(eventually(
+        [&] { return server.get("memcachedlock:key").find(" *") != std::string::npos; }));
     EXPECT_EQ(holder.release(), mcl::Release::released);
     EXPECT_TRUE(ended_well(next));
     EXPECT_LE(server.counted({"cas_badval"}), 1) << "in round " << round;  // the first
