@@ -101,6 +101,7 @@ bool are_of_one(const Entry& one, const Entry& other) {
 
 /// Behind those of its named owner that stand there, else at the end.
 std::size_t place_for(const std::vector<Entry>& entries, const Entry& entry) {
+  if (entry.owner() == "-") return entries.size();
   std::size_t at = 0;
   while (at < entries.size() && !are_of_one(entries[at], entry)) ++at;
   while (at < entries.size() && are_of_one(entries[at], entry)) ++at;
@@ -258,8 +259,11 @@ std::size_t Record::holders() const {
 }
 
 const Entry* Record::find(std::string_view token) const {
-  const auto found = std::find_if(entries.begin(), entries.end(),
-                                  [&](const Entry& entry) { return entry.token == token; });
+  if (token.empty()) return nullptr;
+  // Those of one process differ only at the end.
+  const auto found = std::find_if(entries.begin(), entries.end(), [&](const Entry& entry) {
+    return entry.token.back() == token.back() && entry.token == token;
+  });
   return found != entries.end() ? &*found : nullptr;
 }
 

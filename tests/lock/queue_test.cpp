@@ -637,6 +637,7 @@ TEST_P(Queue, GoesWithTheServerAndFormsAnew) {
 TEST_P(Queue, AFullRecordIsNoObstacle) {
   constexpr int owners = 220;  // more than it takes
   options.connections = 8;
+  options.operation_timeout = 20s;  // for a turn at one of these
   const auto shared = client();
   mcl::Lock holder(shared, "key", fair);
   holder.lock();
