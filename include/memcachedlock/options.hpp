@@ -53,8 +53,8 @@ enum class RestartGuard {
 /// The options of Lock and RLock. Who waits is served first come, first served, between processes
 /// too: a waiter enters the queue in the lock's record, one for all threads of a process that stand
 /// in line; these hand the lock on to each other a few times before others have it. try_lock()
-/// never enters. A waiter that died is passed over after 2 s, a holder that died when the server's
-/// clock shows that its lease is over, which may be 4 s later.
+/// never enters. A waiter that died is passed over after 2 s, and 2 s later where many wait; a
+/// holder that died when the server's clock shows that its lease is over, which may be 4 s later.
 struct LockOptions {
   /// Lifetime of the lease; more than 0, at most 30 days less 2 seconds. One that had to wait and
   /// was told that it holds the lock has 2 seconds at most until that is confirmed, in the

@@ -204,6 +204,7 @@ void Acquisition::back_off(const Contention& contention) {
   const auto now = Clock::now();
   const Clock::duration pause = unseen ? Clock::duration(0) : backoff_.after(contention, now);
   notify_contended();
+  if (generation_ != process_generation()) become_another();  // an observer has forked
   again_ = now + pause;
   if (uses_line_ && !waiter_) join_line();
   if (waiter_) waiter_->ask_after(pause);
@@ -240,6 +241,7 @@ void Acquisition::report_failure(const Error& error, bool is_setting, Clock::tim
   event.kind = EventKind::unavailable;
   event.detail = error.what();
   notify(event);
+  if (generation_ != process_generation()) become_another();  // an observer has forked
   if (asked_ && waiter_) waiter_->fail({is_setting, error.what(), error.server()});
   // A slow failure concerns the server's other keys too, not only this key.
   const bool took_long = Clock::now() - began >= spec_->cluster->options().operation_timeout / 2;

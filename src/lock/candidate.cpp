@@ -34,7 +34,7 @@ constexpr milliseconds min_further_wait{10'000};
 
 // Each of those behind a dead one leaves it to those before, for so long.
 constexpr milliseconds turn_to_remove{250};
-constexpr std::size_t max_turns = 20;
+constexpr std::size_t max_turns = 8;
 
 // How often a waiter that looks once writes to go on waiting.
 constexpr int max_stays = 4;
@@ -50,22 +50,25 @@ class FirstSights {
     static auto& all = *new PerProcess<FirstSights>;  // locks may outlive static storage
     return all.get();
   }
-  Clock::time_point of(const Entry& holder, Clock::time_point now) {
-    constexpr std::size_t most = 1'000;
+  /// `place`: of the lock, and in its record.
+  Clock::time_point of(const std::string& place, const Entry& holder, Clock::time_point now) {
+    constexpr std::size_t most = 10'000;
     const MutexLock lock(mutex_);
     if (seen_.size() >= most) {
       std::erase_if(seen_, [&](const auto& one) { return one.second.at < now - 4 * grace; });
     }
-    if (seen_.size() >= most) seen_.clear();
-    const auto [found, is_new] = seen_.try_emplace(holder.token, Seen{holder.count, now});
-    if (!is_new && found->second.count != holder.count) found->second = {holder.count, now};
-    return found->second.at;
+    Seen& seen = seen_[place];
+    if (seen.token != holder.token || seen.count != holder.count) {
+      seen = {holder.token, holder.count, now};
+    }
+    return seen.at;
   }
 
  private:
   struct Seen {
-    std::uint64_t count;
-    Clock::time_point at;
+    std::string token;
+    std::uint64_t count = 0;
+    Clock::time_point at{};
   };
   Mutex mutex_;
   std::unordered_map<std::string, Seen> seen_ MCL_GUARDED_BY(mutex_);
@@ -234,11 +237,12 @@ std::optional<Snapshot> Candidate::stay(const Record& found, const Snapshot& sna
   return append_lease(*found.find(token_), wait_.length);
 }
 
-bool Candidate::never_confirmed(const Entry& holder, Clock::duration patience) {
+bool Candidate::never_confirmed(const Entry& holder, std::size_t at) const {
   if (holder.confirmed) return false;
   const auto now = Clock::now();
   const Clock::duration time = std::min(holder.lease, grace);
-  return now >= FirstSights::instance().of(holder, now) + time + drift_of(time) + patience;
+  const std::string place = fmt::format("{} {}", spec_->name, at);
+  return now >= FirstSights::instance().of(place, holder, now) + time + drift_of(time);
 }
 
 /// Those whose END has passed, if the server's clock shows it when it is asked now: it does not run
@@ -248,22 +252,24 @@ std::string Candidate::removals(const Record& found) {
   std::string words;
   const auto now = Clock::now();
   const std::size_t holders = found.holders();
-  bool may_be_over = false;
   std::size_t before = 0;  // and those that wait before this one
+  bool may_be_over = false;
+  std::size_t turns = 0;  // of those before it that may do it as well
   for (const Entry& entry : found.entries) {
     if (entry.token == token_) break;
-    ++before;
-    may_be_over = may_be_over || (entry.end != 0 && spec_->server.seems_past(entry.end));
+    const bool seems_over = entry.end != 0 && spec_->server.seems_past(entry.end);
+    may_be_over = may_be_over || seems_over;
+    if (before++ >= holders && !seems_over) ++turns;
   }
+  if (!queued_ && !full_) turns = 0;  // it has no place, and will not come back soon
+  const Clock::duration patience = turn_to_remove * static_cast<int>(std::min(turns, max_turns));
+  if (dead_since_ && now < *dead_since_ + patience) return words;
   const std::int64_t time = may_be_over ? spec_->server.time(spec_->key) : 0;
-  // Those that wait before this one see the same, and have a turn each to do it.
-  const std::size_t turns = queued_ ? std::min(before - std::min(before, holders), max_turns) : 0;
-  const Clock::duration patience = turn_to_remove * static_cast<int>(turns);
-  const auto known = time - std::chrono::floor<std::chrono::seconds>(patience).count();
+  bool heads_alive = true;
   for (std::size_t at = 0; at < before; ++at) {
     const Entry& entry = found.entries[at];
-    bool is_dead = may_be_over && entry.has_ended(known);
-    if (at < holders && !entry.confirmed) is_dead = is_dead || never_confirmed(entry, patience);
+    bool is_dead = may_be_over && entry.has_ended(time);
+    if (at < holders && !is_dead) is_dead = never_confirmed(entry, at);
     if (at == 0 && entry.confirmed && entry.end == 0) {
       const std::string holder = fmt::format("{}:{}", entry.token, entry.count);
       if (holder != seen_holder_) {
@@ -272,8 +278,16 @@ std::string Candidate::removals(const Record& found) {
       }
       is_dead = now >= seen_at_ + entry.lease + drift_of(entry.lease);
     }
+    if (at < holders && (is_dead || !entry.confirmed)) heads_alive = false;
     if (is_dead) append_removal_word(words, entry.token, entry.count);
   }
+  if (words.empty()) {
+    // Those before it that sleep through one death sleep through the next.
+    if (heads_alive) dead_since_.reset();
+    return words;
+  }
+  if (!dead_since_) dead_since_ = now;
+  if (now < *dead_since_ + patience) words.clear();
   return words;
 }
 
@@ -374,6 +388,7 @@ Candidate::Attempt Candidate::judge(Snapshot snapshot, Clock::time_point started
     }
     const auto position = found->queue_position(token_);
     queued_ = position.has_value();
+    const bool is_first_look = queued_ && wait_.looked == Clock::time_point{};
     if (queued_) {
       seen_ = true;
       note_wait(*found, snapshot, started);
@@ -397,12 +412,11 @@ Candidate::Attempt Candidate::judge(Snapshot snapshot, Clock::time_point started
       continue;
     }
     full_ = position.value_or(found->waiters()) >= max_waiters;
-    if (queued_ && full_) {
-      const std::string token = token_;
-      renew_token();
+    if (full_ && is_first_look) {
       started = Clock::now();
-      snapshot =
-          append([&](std::string& text, const Server::Stamps&) { append_leave_word(text, token); });
+      snapshot = append(
+          [&](std::string& text, const Server::Stamps&) { append_leave_word(text, token_); });
+      renew_token();
       continue;
     }
     if (queued_ && stays < max_stays) {

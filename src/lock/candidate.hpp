@@ -97,7 +97,7 @@ class Candidate {
   std::uint64_t epoch_of(const Snapshot& snapshot);
   /// The words that take out those whose leases are over; empty if all of them run.
   [[nodiscard]] std::string removals(const Record& found);
-  [[nodiscard]] bool never_confirmed(const Entry& holder, Clock::duration patience);
+  [[nodiscard]] bool never_confirmed(const Entry& holder, std::size_t at) const;
 
   const Bid bid_;
   const SharedSpec& spec_ = bid_.spec;
@@ -151,6 +151,7 @@ class Candidate {
   Wait wait_;
   std::string seen_holder_;  // with its count, as it was first seen
   Clock::time_point seen_at_{};
+  std::optional<Clock::time_point> dead_since_;  // somebody before it could be taken out
 };
 
 }  // namespace memcachedlock::detail

@@ -127,6 +127,9 @@ class Removals final : public TimerThread::Task {
     const Key& key = entry.spec->key;
     const auto outcome = remove_token(server, key, entry.token, snapshot);
     entry.done = outcome == Release::released || (!outcome && entry.arrival == WasStored::yes);
+    if (!outcome && entry.done) {  // done before, by what was not answered
+      if (const auto record = record_in(snapshot.lock)) server.tell_holders(*record, snapshot);
+    }
     // Waiters took it for a holder of this process that would wake them. An earlier try that was
     // not answered may have done it.
     if (entry.done || std::exchange(entry.unanswered, false)) LocalQueue::wake(*entry.spec);
