@@ -8,13 +8,13 @@
 #include <cstdlib>
 #include <deque>
 #include <fstream>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <regex>
 #include <set>
 #include <sstream>
 #include <stop_token>
-#include <map>
 #include <string>
 #include <thread>
 #include <vector>
