@@ -44,7 +44,7 @@ std::optional<Clock::time_point> Acquisition::step(bool cancelled) {
 }
 
 std::optional<Clock::time_point> Acquisition::turn(bool cancelled) {
-  if (generation_ != process_generation()) become_another();
+  notice_copy();
   const bool told = candidate_ && candidate_->is_told();
   if (napping_) {
     LocalQueue::Woken woken;
@@ -80,7 +80,8 @@ std::optional<Clock::time_point> Acquisition::turn(bool cancelled) {
 
 /// In a child that was forked meanwhile, by an observer: the line is the parent's, and so are the
 /// threads that would wake this one.
-void Acquisition::become_another() {
+void Acquisition::notice_copy() {
+  if (generation_ == process_generation()) return;
   generation_ = process_generation();
   waiter_.reset();
   napping_ = uses_line_ = false;
@@ -204,7 +205,7 @@ void Acquisition::back_off(const Contention& contention) {
   const auto now = Clock::now();
   const Clock::duration pause = unseen ? Clock::duration(0) : backoff_.after(contention, now);
   notify_contended();
-  if (generation_ != process_generation()) become_another();  // an observer has forked
+  notice_copy();  // by an observer
   again_ = now + pause;
   if (uses_line_ && !waiter_) join_line();
   if (waiter_) waiter_->ask_after(pause);
@@ -241,7 +242,7 @@ void Acquisition::report_failure(const Error& error, bool is_setting, Clock::tim
   event.kind = EventKind::unavailable;
   event.detail = error.what();
   notify(event);
-  if (generation_ != process_generation()) become_another();  // an observer has forked
+  notice_copy();  // by an observer
   if (asked_ && waiter_) waiter_->fail({is_setting, error.what(), error.server()});
   // A slow failure concerns the server's other keys too, not only this key.
   const bool took_long = Clock::now() - began >= spec_->cluster->options().operation_timeout / 2;

@@ -54,7 +54,7 @@ class Acquisition {
   std::optional<Clock::time_point> turn(bool cancelled);
   /// Made when it is needed: to enter again needs none.
   Candidate& candidate();
-  void become_another();
+  void notice_copy();
   [[nodiscard]] bool is_my_turn();
   [[nodiscard]] bool is_late() const { return deadline_ && Clock::now() >= *deadline_; }
   /// One attempt, or what arrived while it was in line; true if the acquire has ended.

@@ -94,7 +94,7 @@ Candidate::Candidate(SharedSpec spec, OwnerId owner, std::string label, std::fun
       is_for_loop_(is_for_loop) {}
 
 Candidate::~Candidate() {
-  if (queued_ && generation_ == process_generation()) leave_seat(token_);
+  if (queued_ && !is_copy()) leave_seat(token_);
 }
 
 void Candidate::leave_seat(const std::string& token) noexcept {
@@ -376,7 +376,6 @@ Candidate::Attempt Candidate::judge(Snapshot snapshot, Clock::time_point started
     if (found->holds(token_)) {
       seen_ = true;
       if (!snapshot.asked_epoch && queued_ && !found->find(token_)->confirmed) {
-        queued_ = false;
         server.note_grant(GrantKind::found);
         if (is_copy()) continue;  // by the observer
       }
@@ -487,6 +486,7 @@ Candidate::Attempt Candidate::hear(const Grant& grant) {
   const Entry* const own = found ? found->find(token_) : nullptr;
   if (own == nullptr) return judge(spec_->server.read_lock(spec_->key), now);
   seen_ = true;
+  spec_->history.learn(found->hold);
   spec_->server.note_grant(GrantKind::told, grant.by_datagram);
   if (is_copy()) {  // by the observer
     become_another();

@@ -167,12 +167,6 @@ bool Mailbox::is_switched_off() {
   return setting != nullptr && std::string_view(setting) == "off";
 }
 
-Mailbox::~Mailbox() {
-  for (const int one : {socket_, wake_ends_[0], wake_ends_[1], ipv4_sender_, ipv6_sender_}) {
-    if (one >= 0) close(one);
-  }
-}
-
 std::string_view Mailbox::address(const std::string& peer) {
   if (is_off_) return "-";
   if (!opened_.load(std::memory_order_acquire)) {
@@ -223,7 +217,7 @@ void Mailbox::tell(const Entry& waiter, const Grant& grant, bool others) {
 void Mailbox::send(const Entry& waiter, const Grant& grant) {
   const auto place = decode(waiter.told_at);
   // Another host's loopback is not ours.
-  if (!place || (place->is_local() && !(opened_.load() && is_local_))) return;
+  if (!place || (place->is_local() && !(is_open() && is_local_))) return;
   const std::string message = GrantMessage::encode(waiter.token, grant);
   const int from = sender(place->family());
   if (message.size() > GrantMessage::max_size || from < 0) return;
@@ -264,7 +258,7 @@ void Mailbox::receive(Clock::time_point until) {
 }
 
 /// What has come, but not more than a turn's worth: a flood must not keep the reader from looking.
-bool Mailbox::deliver_all() {
+void Mailbox::deliver_all() {
   constexpr int most = 64;
   bool any = false;
   for (int count = 0; count < most && !any; ++count) {
@@ -280,7 +274,6 @@ bool Mailbox::deliver_all() {
     missed_.store(0);
     late_.fetch_add(1);
   }
-  return any;
 }
 
 void Mailbox::interrupt() noexcept {

@@ -20,7 +20,6 @@ namespace memcachedlock::detail {
 class Mailbox {
  public:
   Mailbox() = default;
-  ~Mailbox();
   /// All clients of the process share that of a server, by its name. It stays as long as the
   /// process.
   static Mailbox& of(const std::string& server);
@@ -82,7 +81,7 @@ class Mailbox {
   static bool is_switched_off();
   bool open(const std::string& peer) MCL_REQUIRES(mutex_);
   [[nodiscard]] int sender(int family);
-  bool deliver_all();
+  void deliver_all();
 
   struct All;
 

@@ -421,7 +421,7 @@ void reject_item(const Key& key, const Server& server, std::string_view value) {
                     key.item(), server.name()),
         key.text(), server.name());
   }
-  if (value.starts_with("mcl2 ")) {
+  if (Record::is_of_this_version(value)) {
     throw ServerError(
         fmt::format(
             "the lock \"{}\" on {} can't be read: too many have written to it, or something "

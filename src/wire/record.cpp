@@ -229,6 +229,8 @@ void Record::apply(std::string_view word, bool& is_ours) {
   }
 }
 
+bool Record::is_of_this_version(std::string_view text) { return next_word(text) == record_version; }
+
 bool Record::is_of_another_version(std::string_view text) {
   const std::string_view version = next_word(text);
   constexpr std::string_view name = "mcl";

@@ -74,6 +74,8 @@ struct Record {
   void encode_into(std::string& text) const;
   /// Nothing when the text is no record of ours.
   [[nodiscard]] static std::optional<Record> parse(std::string_view text);
+  /// Whether it is meant to be one, though it may be none that this library writes.
+  [[nodiscard]] static bool is_of_this_version(std::string_view text);
   /// Whether it is a record as another version of this library writes it.
   [[nodiscard]] static bool is_of_another_version(std::string_view text);
   /// Whether the token was still there just before its first `-TOKEN` in this text. Nothing if that

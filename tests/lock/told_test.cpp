@@ -53,6 +53,13 @@ class Told : public HandWritten {
            known[2].str() + " " + cas[1].str() + " alone mcl2 " + part("^mcl2 ([0-9]+) ") + " *" +
            part("[?*](" + token + "[^ ]*)");
   }
+  /// Lets the first waiter in, and tells it.
+  void let_in() const {
+    const int at = port();
+    const std::string said = message(waiting_token());
+    append(" -held.1");
+    send(at, said);
+  }
   /// A lock that somebody has held for long, and that this process waits for.
   void put_holder() const {
     put("mcl2 " + time_in(7'200) + " +" + entry("held.1", time_in(3'600)));
@@ -128,10 +135,7 @@ TEST_F(Told, StrangersAreNotHeard) {
   ASSERT_TRUE(eventually([&] { return server.counted({"cmd_get"}) > 40; }));
   EXPECT_FALSE(has);
   EXPECT_EQ(recorder->count(mcl::GrantKind::told), 0);
-  const int at = port();
-  const std::string said = message(token);
-  append(" -held.1");
-  send(at, said);
+  let_in();
   waiter.join();
   EXPECT_TRUE(has);
 }
@@ -248,7 +252,6 @@ TEST_F(Told, OneReadsForAllAndAnotherAfterIt) {
     EXPECT_THROW(lock.lock(stop.get_token()), mcl::Cancelled);
   });
   ASSERT_TRUE(eventually([&] { return queued(server) == 1; }));
-  const std::string first_token = waiting_token();
   std::jthread second([&] {
     auto lock = stranger(client, 1h);
     lock.lock();
@@ -302,11 +305,7 @@ TEST_F(Told, AReservationIsTakenUpForTheWholeLease) {
     lock.lock();
   });
   ASSERT_TRUE(eventually([&] { return port() != 0; }));
-  const std::string token = waiting_token();
-  const int at = port();
-  const std::string said = message(token);
-  append(" -held.1");
-  send(at, said);
+  let_in();
   waiter.join();
   EXPECT_GT(lock.remaining(), 50min);
   EXPECT_EQ(lock.release(), mcl::Release::released);
@@ -382,7 +381,6 @@ TEST_F(Told, ATokenIsOfTheEpochInWhichItIsToldToHold) {
   auto lock = stranger(client, 1h);
   std::jthread waiter([&] { lock.lock(); });
   ASSERT_TRUE(eventually([&] { return port() != 0; }));
-  const std::string token = waiting_token();
   const std::string epoch = server.get("memcachedlock:^epoch");
   std::smatch match;
   ASSERT_TRUE(std::regex_match(epoch, match, std::regex("(mcl-epoch2 [0-9a-f]+ )([0-9]+)( .*)")));
@@ -390,10 +388,7 @@ TEST_F(Told, ATokenIsOfTheEpochInWhichItIsToldToHold) {
   const std::string next = match[1].str() + std::to_string(raised) + match[3].str();
   (void)server.ask("set memcachedlock:^epoch 0 0 " + std::to_string(next.size()) + "\r\n" + next +
                    "\r\n");
-  const int at = port();
-  const std::string said = message(token);
-  append(" -held.1");
-  send(at, said);
+  let_in();
   waiter.join();
   EXPECT_GE(lock.fencing_token().epoch, raised);
 }
@@ -406,10 +401,7 @@ TEST_F(Told, TheLeaseBeginsWhenItIsConfirmed) {
   std::jthread waiter([&] { lock.lock(); });
   ASSERT_TRUE(eventually([&] { return port() != 0; }));
   const std::string token = waiting_token();
-  const int at = port();
-  const std::string said = message(token);
-  append(" -held.1");
-  send(at, said);
+  let_in();
   waiter.join();
   EXPECT_TRUE(lock.owns_lock());
   EXPECT_TRUE(eventually([&] { return lock.remaining() > 50min; }));
