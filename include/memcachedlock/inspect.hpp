@@ -51,6 +51,8 @@ struct LockStatus {
   std::optional<std::chrono::milliseconds> held_for;
   /// How long holders have lately kept it; 0 if that is not known.
   std::chrono::microseconds usual_hold{0};
+  /// How many have released it since its item was made, which goes when nobody holds or waits.
+  std::uint64_t releases = 0;
   /// {0, 0} if others have entered the queue since the lock was acquired: the record does not say
   /// it then.
   FencingToken token;

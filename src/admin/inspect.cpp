@@ -67,6 +67,7 @@ std::optional<LockStatus> status_of(detail::Server& server, const Key& key,
   }
   status.timeout = first.lease;
   status.usual_hold = record->hold.usual;
+  status.releases = record->hold.releases;
   if (first.confirmed) {
     const milliseconds age = std::max(detail::wall_clock_now() - first.since, milliseconds(0));
     if (first.since.count() != 0) status.held_for = age;

@@ -182,6 +182,7 @@ nlohmann::json to_json(const LockStatus& lock) {
       {"lease_left_ms", to_json(lock.lease_left)},
       {"held_for_ms", to_json(lock.held_for)},
       {"usual_hold_us", lock.usual_hold.count()},
+      {"releases", lock.releases},
       {"token", nullptr}};
   if (lock.token) result["token"] = lock.token.to_string();
   return result;

@@ -154,7 +154,7 @@ class Observation {
       } catch (const Error& error) {
         view.trouble = text_of(error);
       }
-      note(view);
+      note(view, now);
     }
     looked_at_ = now;
     ++looks_;
@@ -187,12 +187,15 @@ class Observation {
     std::vector<std::vector<std::string>> rows{heading()};
     rows.front().emplace_back("BUSY");
     rows.front().emplace_back("TAKEN");
+    rows.front().emplace_back("HAND-OVER");
     rows.front().emplace_back("WHO WAITS");
     for (const LockStatus* lock : by_queue()) {
       rows.push_back(row(*lock));
       rows.back().push_back(fmt::format("{:.0f} %", 100 * busy(*lock)));
       const auto rate = taken(*lock);
       rows.back().push_back(rate ? fmt::format("~{:.1f}/s", *rate) : "-");
+      const auto time = hand_over(*lock);
+      rows.back().push_back(time ? shown(*time) : "-");
       rows.back().push_back(shown_waiters(*lock));
     }
     return result + '\n' + table(rows, colour);
@@ -211,6 +214,8 @@ class Observation {
       result["locks"].back()["busy"] = busy(*lock);
       const auto rate = taken(*lock);
       result["locks"].back()["taken_per_s"] = rate ? nlohmann::json(*rate) : nullptr;
+      const auto time = hand_over(*lock);
+      result["locks"].back()["hand_over_us"] = time ? nlohmann::json(time->count()) : nullptr;
     }
     return result;
   }
@@ -236,11 +241,21 @@ class Observation {
             {"evictions", rate(&Traffic::evictions)}};
   }
 
-  void note(const ServerView& view) {
+  void note(const ServerView& view, Clock::time_point now) {
     for (const LockStatus& lock : view.locks) {
       auto [place, fresh] = seen_.try_emplace(lock.item);
-      if (fresh) place->second.since = looks_;
-      ++place->second.held;
+      Seen& seen = place->second;
+      if (fresh) seen.since = looks_;
+      ++seen.held;
+      seen.turn.reset();
+      // Where nobody waited, the item may have gone meanwhile, and the count with it.
+      const bool is_whole = seen.last_look == looks_ - 1 && seen.waiting && !lock.waiters.empty();
+      if (is_whole && lock.releases > seen.releases) {
+        seen.turn = (now - looked_at_) / static_cast<double>(lock.releases - seen.releases);
+      }
+      seen.last_look = looks_;
+      seen.waiting = !lock.waiters.empty();
+      seen.releases = lock.releases;
     }
   }
 
@@ -250,11 +265,21 @@ class Observation {
     return static_cast<double>(seen.held) / static_cast<double>(looks_ - seen.since);
   }
 
-  /// Nobody counts acquisitions of one key; but how long it is usually held is known, and for how
-  /// much of the time.
+  /// How often a second. Where it is not counted, by how long it is usually held, and for how much
+  /// of the time.
   [[nodiscard]] std::optional<double> taken(const LockStatus& lock) const {
+    if (const auto turn = seen_.at(lock.item).turn) return 1 / turn->count();
     if (lock.usual_hold.count() == 0) return std::nullopt;
     return busy(lock) / std::chrono::duration<double>(lock.usual_hold).count();
+  }
+
+  /// How long nobody has it between two holders while others wait. The hosts' clocks don't tell;
+  /// it is what a turn lasts longer than a hold.
+  [[nodiscard]] std::optional<std::chrono::microseconds> hand_over(const LockStatus& lock) const {
+    const auto turn = seen_.at(lock.item).turn;
+    if (!turn) return std::nullopt;
+    const auto rest = std::chrono::duration_cast<std::chrono::microseconds>(*turn);
+    return std::max(rest - lock.usual_hold, std::chrono::microseconds(0));
   }
 
   /// The longest queue first.
@@ -272,6 +297,11 @@ class Observation {
   struct Seen {
     int since = 0;
     int held = 0;
+    int last_look = 0;
+    bool waiting = false;
+    std::uint64_t releases = 0;
+    /// From one release to the next, lately.
+    std::optional<std::chrono::duration<double>> turn;
   };
   const MemcachedClient client_;
   std::map<std::string, ServerView> views_;

@@ -213,13 +213,15 @@ Handoff Holding::write_handoff(const LocalQueue::Claim& next) {
   try {
     if (record_.entries.size() == 1) {
       Record record = record_of(bid, handoff.token);
+      record.hold.releases = record_.hold.releases + 1;
       handoff.with_expiry = true;
       handoff.snapshot = spec_->server.cas_and_read(
           spec_->key, record, lease_term(handoff.token, bid.spec->options), cas_, stored);
       handoff.end = record.entries.front().end;
     } else {
       Entry entry = entry_of(bid, handoff.token);
-      const HoldTime hold = spec_->history.hold();
+      HoldTime hold = spec_->history.hold();
+      hold.releases = record_.hold.releases + 1;
       handoff.snapshot = spec_->server.append_and_read(
           spec_->key, entry.lease,
           [&](std::string& text, const Server::Stamps& now) {

@@ -225,13 +225,15 @@ Removal remove_token(Server& server, const Key& key, const std::string& token, R
       others_wrote = true;
     }
     hint = CasHint::fresh;
-    const HoldTime hold = KeyHistory::of(key).hold();
+    HoldTime hold = KeyHistory::of(key).hold();
+    hold.releases = record.hold.releases + 1;
+    const bool released = record.holds(token) && hold.usual.count() != 0;
     bool sent = false;
     const Snapshot snapshot = server.append_and_read(
         key, {},
         [&](std::string& text, const Server::Stamps&) {
           append_leave_word(text, token);
-          if (hold.usual.count() != 0) append_hold_word(text, hold);
+          if (released) append_hold_word(text, hold);
         },
         sent);
     auto found = record_in(snapshot.lock);

@@ -29,14 +29,14 @@ void KeyHistory::note_hold(microseconds hold) {
   const HoldTime before = this->hold();
   const microseconds now = std::clamp(hold, microseconds(1), HoldTime::longest);
   if (before.usual.count() == 0) {
-    learn({now, {}});
+    learn({now, {}, 0});
     return;
   }
   const microseconds off = std::max(std::chrono::abs(now - before.usual), microseconds(1));
   const auto mean = [](microseconds old, microseconds added) {
     return old.count() == 0 ? added : (3 * old + added + microseconds(3)) / 4;
   };
-  learn({mean(before.usual, now), mean(before.deviation, off)});
+  learn({mean(before.usual, now), mean(before.deviation, off), 0});
 }
 
 void KeyHistory::learn(const HoldTime& hold) {
@@ -47,7 +47,7 @@ void KeyHistory::learn(const HoldTime& hold) {
 
 HoldTime KeyHistory::hold() const {
   return {microseconds(hold_us_.load(std::memory_order_relaxed)),
-          microseconds(deviation_us_.load(std::memory_order_relaxed))};
+          microseconds(deviation_us_.load(std::memory_order_relaxed)), 0};
 }
 
 void KeyHistory::note_contention() { contended_at_ns_.store(now_ns(), std::memory_order_relaxed); }

@@ -19,6 +19,7 @@ class KeyHistory {
   void note_hold(std::chrono::microseconds hold);
   /// Takes over what others measured, so that all processes learn from each holder.
   void learn(const HoldTime& hold);
+  /// Without the releases, which the record counts.
   [[nodiscard]] HoldTime hold() const;
   void note_contention();
   [[nodiscard]] bool contended() const;

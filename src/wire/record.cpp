@@ -86,11 +86,12 @@ bool parse_hold(std::string_view text, HoldTime& hold) {
   constexpr auto longest = static_cast<std::uint64_t>(HoldTime::longest.count());
   std::uint64_t usual = 0;
   std::uint64_t deviation = 0;
-  if (!take_number(text, longest, usual) || !take_number(text, longest, deviation) || usual == 0 ||
-      !text.empty()) {
+  std::uint64_t releases = 0;
+  if (!take_number(text, longest, usual) || !take_number(text, longest, deviation) ||
+      !take_number(text, max_number, releases) || usual == 0 || !text.empty()) {
     return false;
   }
-  hold = {std::chrono::microseconds(usual), std::chrono::microseconds(deviation)};
+  hold = {std::chrono::microseconds(usual), std::chrono::microseconds(deviation), releases};
   return true;
 }
 
@@ -338,6 +339,7 @@ void append_fence_word(std::string& text, std::string_view token, const FencingT
 void append_hold_word(std::string& text, const HoldTime& hold) {
   append_number_after(text += ' ', '~', static_cast<std::uint64_t>(hold.usual.count()));
   append_number_after(text, ':', static_cast<std::uint64_t>(hold.deviation.count()));
+  append_number_after(text, ':', hold.releases);
 }
 
 std::chrono::milliseconds wall_clock_now() {

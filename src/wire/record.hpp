@@ -13,10 +13,11 @@
 
 namespace memcachedlock::detail {
 
-/// How long holders have lately kept a lock.
+/// How long holders have lately kept a lock, and how many have released it.
 struct HoldTime {
   std::chrono::microseconds usual{0};      ///< 0: not known
   std::chrono::microseconds deviation{0};  ///< mean distance from `usual`; 0: not known
+  std::uint64_t releases = 0;  ///< since the item was made
   static constexpr std::chrono::microseconds longest = std::chrono::hours(1);
 
   friend bool operator==(const HoldTime&, const HoldTime&) = default;
@@ -53,11 +54,12 @@ struct Entry {
 ///   +ENTRY            as rewritten: its END is that of a lease
 ///   *ENTRY            as rewritten: waits, or was let in and has not confirmed
 ///   =TOKEN:END        its lease begins anew, by a renewal or a confirmation
-///   >TOKEN:ENTRY      a holder without a named owner has handed over to ENTRY, which takes its
-///   place -TOKEN            has left !TOKEN:COUNT      taken out, if its COUNT is still this
+///   >TOKEN:ENTRY      a holder without a named owner has handed over to ENTRY, in its place
+///   -TOKEN            has left
+///   !TOKEN:COUNT      taken out, if its COUNT is still this
 ///   %TOKEN:COUNT:END  reserved for its owner, if its COUNT is still this
 ///   #TOKEN:FENCE      the fencing token, for members of its owner
-///   ~HOLD_US:DEVIATION_US
+///   ~HOLD_US:DEVIATION_US:RELEASES
 /// A word about a token that is not there changes nothing. Words are added by memcached's `append`,
 /// so they never conflict; all who read one log agree on its holder. `cas` replaces a log by a
 /// shorter one of the same meaning.

@@ -763,6 +763,37 @@ TEST_F(Cli, TopPrintsWhereThereIsNoTerminal) {
   EXPECT_TRUE(Json::parse(second)["servers"][0].contains("reads_per_s"));
 }
 
+TEST_F(Cli, TopTellsHowLongAHandOverTakes) {
+  const mcl::MemcachedClient client(server.address());
+  std::vector<std::jthread> contenders(3);
+  for (std::jthread& contender : contenders) {
+    contender = std::jthread([&](const std::stop_token& stop) {
+      mcl::RLock lock(client, "job", {.timeout = 1h, .owner = mcl::OwnerId::unique()});
+      while (!stop.stop_requested()) {
+        lock.lock();
+        lock.unlock();
+      }
+    });
+  }
+  const auto told = [&] {
+    std::istringstream lines(run({"top", "-n", "3", "-d", "100ms", "--json"}).output);
+    for (std::string line; std::getline(lines, line);) {
+      const Json shown = Json::parse(line)["locks"];
+      if (shown.empty() || shown[0]["hand_over_us"].is_null()) continue;
+      const auto turn = 1e6 / shown[0]["taken_per_s"].get<double>();
+      const auto hand_over = shown[0]["hand_over_us"].get<double>();
+      EXPECT_NEAR(hand_over, std::max(0.0, turn - shown[0]["usual_hold_us"].get<double>()), 1.0);
+      return true;
+    }
+    return false;
+  };
+  EXPECT_TRUE(eventually(told));
+  for (std::jthread& contender : contenders) contender.request_stop();
+  for (std::jthread& contender : contenders) contender.join();
+  const Ended idle = run({"top", "-n", "2", "-d", "20ms"});
+  EXPECT_NE(idle.output.find("HAND-OVER"), std::string::npos);
+}
+
 TEST_F(Cli, DoctorTellsWhatIsWrongAndWhatToDo) {
   const Ended warned = run({"doctor"});
   EXPECT_EQ(warned.status, 1);

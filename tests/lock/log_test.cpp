@@ -33,6 +33,30 @@ class Log : public HandWritten {
   const mcl::MemcachedClient other{server.address()};
 };
 
+// Promise: releases are counted while others wait, so that top can tell how fast the turns come.
+// What waiters do does not count.
+TEST_F(Log, CountsReleases) {
+  const auto counted = [&] { return mcl::inspect(client, "key")->releases; };
+  mcl::RLock first = stranger(client, 1h);
+  first.lock();
+  append(" ?" + entry("other.1", time_in(3'600)));
+  EXPECT_FALSE(stranger(other, 1h).try_lock_for(50ms));
+  EXPECT_EQ(counted(), 0U);
+  EXPECT_EQ(first.release(), mcl::Release::released);
+  EXPECT_EQ(counted(), 1U);
+  std::jthread next([&] {
+    mcl::RLock second = stranger(other, 1h);
+    second.lock();
+    EXPECT_TRUE(second.extend());
+    append(" ?" + entry("other.2", time_in(3'600)));
+    EXPECT_EQ(second.release(), mcl::Release::released);
+  });
+  EXPECT_TRUE(eventually([&] { return queued(server) == 1; }));
+  append(" -other.1");
+  next.join();
+  EXPECT_EQ(counted(), 2U);
+}
+
 // Promise: the queue does not go with the item while somebody waits, though the holder, which
 // expected none, made it for its own lease.
 TEST_F(Log, AWaiterPutsTheExpiryOff) {

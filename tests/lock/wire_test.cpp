@@ -34,7 +34,7 @@ class Wire : public testing::Test {
         {"%TOKEN:([0-9]+):[0-9]+", "%TOKEN:$1:END"},
         {"#TOKEN:[0-9]+:[0-9]+", "#TOKEN:FENCE"},
         {"mcl2 [0-9]+", "mcl2 EXPIRY"},
-        {" ~[0-9]+:[0-9]+", ""},
+        {" ~[0-9]+:[0-9]+:[0-9]+", ""},
         {"(add|cas|append) ([^ ]+) ([0-9]+) [0-9]+ [0-9]+", "$1 $2 $3 TTL SIZE"},
         {"(SIZE) [0-9]+", "$1 CAS"},
         {"\\r\\n", "\n"}};

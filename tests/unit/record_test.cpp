@@ -61,10 +61,10 @@ TEST(Record, IsReadAsItWasWritten) {
   record.entries[0].confirmed = true;
   record.entries[1].count = 2;
   record.entries[1].fence = {7, 9};
-  record.hold = {30us, 4us};
+  record.hold = {30us, 4us, 5};
   EXPECT_EQ(record.encode(),
             "mcl2 1795723986 +t.1:x:1500:1795723980:0:1000:-:-@host:2:3"
-            " *t.2:x:1500:1795723980:2:1000:-:n:owner@host:4:5 #t.2:7:9 ~30:4");
+            " *t.2:x:1500:1795723980:2:1000:-:n:owner@host:4:5 #t.2:7:9 ~30:4:5");
   const Record found = read(record.encode());
   EXPECT_EQ(found.entries, record.entries);
   EXPECT_EQ(found.expiry, record.expiry);
@@ -121,15 +121,17 @@ TEST(Record, RefusesWhatItNeverWrites) {
                                  "mcl2 1 #t:1",
                                  "mcl2 1 #t:1:1:1",
                                  "mcl2 1 ~1",
-                                 "mcl2 1 ~0:1",
-                                 "mcl2 1 ~3600000001:1",
-                                 "mcl2 1 ~1:3600000001",
-                                 "mcl2 1 ~1:1:1"}) {
+                                 "mcl2 1 ~0:1:1",
+                                 "mcl2 1 ~3600000001:1:1",
+                                 "mcl2 1 ~1:3600000001:1",
+                                 "mcl2 1 ~1:1:18446744073709551616",
+                                 "mcl2 1 ~1:1",
+                                 "mcl2 1 ~1:1:1:1"}) {
     EXPECT_FALSE(Record::parse(text)) << text;
   }
   EXPECT_TRUE(
       Record::parse("mcl2 1099511627776 +t:x:2592000000:1099511627776:18446744073709551615:"
-                    "1125899906842624:-:-@p ~3600000000:3600000000"));
+                    "1125899906842624:-:-@p ~3600000000:3600000000:18446744073709551615"));
 }
 
 TEST(Record, RefusesMoreThanCanBeReadSoon) {
