@@ -195,7 +195,7 @@ class Observation {
       const auto rate = taken(*lock);
       rows.back().push_back(rate ? fmt::format("~{:.1f}/s", *rate) : "-");
       const auto time = hand_over(*lock);
-      rows.back().push_back(time ? shown(*time) : "-");
+      rows.back().push_back(time ? (time->is_bound ? "<" : "") + shown(time->time) : "-");
       rows.back().push_back(shown_waiters(*lock));
     }
     return result + '\n' + table(rows, colour);
@@ -215,7 +215,9 @@ class Observation {
       const auto rate = taken(*lock);
       result["locks"].back()["taken_per_s"] = rate ? nlohmann::json(*rate) : nullptr;
       const auto time = hand_over(*lock);
-      result["locks"].back()["hand_over_us"] = time ? nlohmann::json(time->count()) : nullptr;
+      const bool is_known = time && !time->is_bound;
+      result["locks"].back()["hand_over_us"] =
+          is_known ? nlohmann::json(time->time.count()) : nullptr;
     }
     return result;
   }
@@ -247,14 +249,18 @@ class Observation {
       Seen& seen = place->second;
       if (fresh) seen.since = looks_;
       ++seen.held;
-      seen.turn.reset();
       // Where nobody waited, the item may have gone meanwhile, and the count with it.
-      const bool is_whole = seen.last_look == looks_ - 1 && seen.waiting && !lock.waiters.empty();
-      if (is_whole && lock.releases > seen.releases) {
-        seen.turn = (now - looked_at_) / static_cast<double>(lock.releases - seen.releases);
+      const bool goes_on = seen.last_look == looks_ - 1 && seen.waiting && !lock.waiters.empty() &&
+                           lock.releases >= seen.releases;
+      if (!goes_on) {
+        seen.counted_since = now;
+        seen.counted_from = lock.releases;
       }
+      seen.turns = lock.releases - seen.counted_from;
+      seen.counted = now - seen.counted_since;
       seen.last_look = looks_;
       seen.waiting = !lock.waiters.empty();
+      seen.was_waited_for = seen.was_waited_for || seen.waiting;
       seen.releases = lock.releases;
     }
   }
@@ -268,18 +274,28 @@ class Observation {
   /// How often a second. Where it is not counted, by how long it is usually held, and for how much
   /// of the time.
   [[nodiscard]] std::optional<double> taken(const LockStatus& lock) const {
-    if (const auto turn = seen_.at(lock.item).turn) return 1 / turn->count();
-    if (lock.usual_hold.count() == 0) return std::nullopt;
+    const Seen& seen = seen_.at(lock.item);
+    if (seen.turns > 0) return 1 / seen.turn().count();
+    // Between holders that wait for each other it is free for an unknown time.
+    if (lock.usual_hold.count() == 0 || seen.was_waited_for) return std::nullopt;
     return busy(lock) / std::chrono::duration<double>(lock.usual_hold).count();
   }
 
-  /// How long nobody has it between two holders while others wait. The hosts' clocks don't tell;
-  /// it is what a turn lasts longer than a hold.
-  [[nodiscard]] std::optional<std::chrono::microseconds> hand_over(const LockStatus& lock) const {
-    const auto turn = seen_.at(lock.item).turn;
-    if (!turn) return std::nullopt;
-    const auto rest = std::chrono::duration_cast<std::chrono::microseconds>(*turn);
-    return std::max(rest - lock.usual_hold, std::chrono::microseconds(0));
+  /// How long nobody has it between two holders while others wait, at the most if `is_bound`. The
+  /// hosts' clocks don't tell; it is what a turn lasts longer than a hold.
+  struct HandOver {
+    std::chrono::microseconds time;
+    bool is_bound;
+  };
+  [[nodiscard]] std::optional<HandOver> hand_over(const LockStatus& lock) const {
+    const Seen& seen = seen_.at(lock.item);
+    if (seen.turns == 0 || lock.usual_hold.count() == 0) return std::nullopt;
+    const auto turn = std::chrono::duration_cast<std::chrono::microseconds>(seen.turn());
+    const auto time = turn - lock.usual_hold;
+    const auto error = turn / static_cast<std::int64_t>(
+                                  seen.turns);  // a look may come just before a release, or after
+    if (time < error) return HandOver{2 * error, true};
+    return HandOver{time, false};
   }
 
   /// The longest queue first.
@@ -299,9 +315,16 @@ class Observation {
     int held = 0;
     int last_look = 0;
     bool waiting = false;
+    bool was_waited_for = false;
     std::uint64_t releases = 0;
-    /// From one release to the next, lately.
-    std::optional<std::chrono::duration<double>> turn;
+    /// While others waited at each look.
+    Clock::time_point counted_since;
+    std::uint64_t counted_from = 0;
+    Clock::duration counted{0};
+    std::uint64_t turns = 0;
+    [[nodiscard]] std::chrono::duration<double> turn() const {
+      return counted / static_cast<double>(turns);
+    }
   };
   const MemcachedClient client_;
   std::map<std::string, ServerView> views_;

@@ -20,6 +20,7 @@
 #include "support/local_server.hpp"
 #include "support/lock_once.hpp"
 #include "support/program.hpp"
+#include "support/queued.hpp"
 #include "support/reserved_port.hpp"
 #include "support/temporary_directory.hpp"
 
@@ -94,6 +95,16 @@ void make_all_events(LocalServer& server, const mcl::MemcachedClient& client) {
   server.start();
   mcl::Lock again(client, "a", {.scope = "s", .restart_guard = mcl::RestartGuard::off});
   again.lock();
+}
+
+/// One that waits in the record's queue is let in; it may hold before it is told.
+void let_one_in(const LocalServer& server, const mcl::MemcachedClient& client) {
+  mcl::RLock holder(client, "q", {.owner = mcl::OwnerId::unique()});
+  holder.lock();
+  const std::jthread waiter(
+      [&] { lock_once(mcl::RLock(client, "q", {.owner = mcl::OwnerId::unique()})); });
+  EXPECT_TRUE(eventually([&] { return queued(server, "q") == 1; }));
+  holder.unlock();
 }
 
 TEST_F(Metrics, CountWhatHappens) {
@@ -171,6 +182,10 @@ TEST_F(Metrics, ScopesAreBounded) {
 
 TEST_F(Metrics, PrometheusScrapesThemAndTheDashboardAsksForNoOthers) {
   make_all_events(server, client());
+  EXPECT_TRUE(eventually([&] {
+    let_one_in(server, client());
+    return exposition().find("memcachedlock_grants_total{") != std::string::npos;
+  }));
 
   prometheus::Exposer exposer("127.0.0.1:0");
   exposer.RegisterCollectable(registry);
@@ -216,6 +231,11 @@ TEST_F(Metrics, PrometheusScrapesThemAndTheDashboardAsksForNoOthers) {
       expression = std::regex_replace(expression, std::regex("\\$__rate_interval"), "1m");
       expression = std::regex_replace(expression, std::regex("\\$scope"), ".*");
       EXPECT_TRUE(eventually([&] { return !query(expression).empty(); })) << expression;
+      const std::string legend = target.value("legendFormat", "");
+      const std::regex label("\\{\\{([a-z]+)\\}\\}");
+      for (std::sregex_iterator at(legend.begin(), legend.end(), label), end; at != end; ++at) {
+        EXPECT_TRUE(query(expression)[0]["metric"].contains((*at)[1].str())) << expression;
+      }
     }
   }
 }
