@@ -14,6 +14,7 @@
 #include "lock/remove_token.hpp"
 #include "memcachedlock/error.hpp"
 #include "waiting/waker.hpp"
+#include "wire/words.hpp"
 
 namespace memcachedlock::detail {
 
@@ -23,9 +24,6 @@ using std::chrono::milliseconds;
 
 // The record must stay short: every look reads it. A waiter that finds it full looks now and then.
 constexpr std::size_t max_waiters = 200;
-
-// How often a word is appended that did not land: the item is too large for more.
-constexpr int max_entries_tried = 3;
 
 // Others take a waiter for dead at its END, so that is not nearer than this, and further once it
 // has waited: to say that it waits on costs a request. A holder's END is that of its lease.
@@ -334,6 +332,23 @@ Candidate::Attempt Candidate::receive(Handoff handoff) {
   }
 }
 
+/// Where the item takes no more words, the rest is written anew.
+Snapshot Candidate::remove_dead(const std::string& words, const Record& found,
+                                const Snapshot& snapshot) {
+  const Cas& cas = snapshot.lock->cas;
+  if (removed_from_ != cas.id) {
+    removed_from_ = cas.id;
+    return append([&](std::string& text, const Server::Stamps&) { text += words; });
+  }
+  Record rest = found;
+  bool is_ours = true;
+  for (std::string_view left = words; !left.empty();) {
+    left.remove_prefix(1);
+    rest.apply(next_word(left), is_ours);
+  }
+  return write(std::move(rest), cas);
+}
+
 /// In a copy of the process that is made while one waits, as in an observer that forks: what was
 /// written is the other's.
 void Candidate::become_another() {
@@ -353,7 +368,6 @@ Candidate::Attempt Candidate::judge(Snapshot snapshot, Clock::time_point started
   const Key& key = spec_->key;
   Server& server = spec_->server;
   int added = 0;
-  int entered = 0;
   int stays = 0;
   bool has_removed = false;
   for (int tries = 0; tries < max_patient_tries; ++tries) {
@@ -394,16 +408,19 @@ Candidate::Attempt Candidate::judge(Snapshot snapshot, Clock::time_point started
     } else if (seen_) {
       renew_token();
     }
+    // The same as before our word was appended: it takes no more.
+    const bool is_shut = entered_from_ == snapshot.lock->cas.id;
     const bool joins = !queued_ && bid_.owner.is_named() && !found->entries.empty() &&
-                       found->entries.front().owner() == bid_.owner.word();
+                       found->entries.front().owner() == bid_.owner.word() && !is_shut;
     if (std::exchange(has_removed, false)) server.tell_holders(*found, snapshot);
     const std::string dead = removals(*found);
     if (joins || !dead.empty() || found->entries.empty()) {
       started = Clock::now();
       if (!dead.empty()) {
-        snapshot = append([&](std::string& text, const Server::Stamps&) { text += dead; });
+        snapshot = remove_dead(dead, *found, snapshot);
         has_removed = true;
       } else if (joins) {
+        entered_from_ = snapshot.lock->cas.id;
         snapshot = enter_queue();
       } else {
         snapshot = write(record_of(bid_, token_), snapshot.lock->cas);
@@ -432,8 +449,9 @@ Candidate::Attempt Candidate::judge(Snapshot snapshot, Clock::time_point started
     const bool local =
         lined_up_ && is_of_this_process(first.token) && first.confirmed && !first.reserved;
     if (!full_) spec_->history.note_contention();
-    if (may_queue_ && !queued_ && !local && !full_ && entered++ < max_entries_tried) {
+    if (may_queue_ && !queued_ && !local && !full_ && !is_shut) {
       started = Clock::now();
+      entered_from_ = snapshot.lock->cas.id;
       snapshot = enter_queue();
       continue;
     }

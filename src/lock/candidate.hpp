@@ -83,6 +83,7 @@ class Candidate {
   /// Holds at once if nobody is before it.
   Snapshot enter_queue();
   Snapshot append(const Server::Words& words);
+  Snapshot remove_dead(const std::string& words, const Record& found, const Snapshot& snapshot);
   /// `lease` is that of the words' END.
   Snapshot append(std::chrono::milliseconds lease, const Server::Words& words);
   /// Begins a lease, or goes on waiting. `own` is its entry as it was found.
@@ -149,6 +150,9 @@ class Candidate {
     std::chrono::milliseconds length{0};  ///< until the END that it last wrote
   };
   Wait wait_;
+  // The CAS ids of the records that it last appended to, to enter and to take out.
+  std::uint64_t entered_from_ = 0;
+  std::uint64_t removed_from_ = 0;
   std::string seen_holder_;  // with its count, as it was first seen
   Clock::time_point seen_at_{};
   std::optional<Clock::time_point> dead_since_;  // somebody before it could be taken out

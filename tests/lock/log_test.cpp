@@ -92,6 +92,51 @@ TEST_F(Log, AWaiterIsNotTakenForDead) {
   EXPECT_EQ(holder.release(), mcl::Release::released);
 }
 
+/// An item that is as large as the server takes it.
+class FullItem : public HandWritten {
+ protected:
+  /// Leaves no room for another word.
+  void fill(std::string text) const {
+    for (const std::size_t length : {100'000, 10'000, 1'000, 100, 10, 1}) {
+      const std::string word = " -" + std::string(length, 'x');
+      do {
+        text += word;
+        (void)server.ask("delete memcachedlock:key");
+        put(text);
+      } while (record() == text);
+      text.resize(text.size() - word.size());
+    }
+    put(text);
+    ASSERT_EQ(record(), text);
+  }
+  const mcl::MemcachedClient client{server.address()};
+};
+
+// Fault: a holder has died, and the item takes no more words. Promise: it is taken out all the
+// same.
+TEST_F(FullItem, TheDeadAreTakenOut) {
+  fill("mcl2 0 +" + entry("dead.1", time_in(1)));
+  const long before = server.counted({"cmd_get"});
+  mcl::Lock lock(client, "key");
+  lock.lock();
+  EXPECT_EQ(lock.release(), mcl::Release::released);
+  EXPECT_LT(server.counted({"cmd_get"}) - before, 100);
+}
+
+// Promise: who can't join its owner, as the item takes no more words, waits, and is not told of
+// others that change it all the time.
+TEST_F(FullItem, ANamedOwnerWaits) {
+  fill("mcl2 0 +other.1:x:1000:" + time_in(3'600) + ":0:1:-:n:o@elsewhere:1:1");
+  const long before = server.counted({"cmd_get"});
+  mcl::RLock lock(client, "key", {.owner = mcl::OwnerId::named("o")});
+  EXPECT_FALSE(lock.try_lock());
+  EXPECT_LT(server.counted({"cmd_get"}) - before, 20);
+  std::jthread waiter([&] { lock.lock(); });
+  put("mcl2 0");
+  waiter.join();
+  EXPECT_TRUE(lock.owns_lock());
+}
+
 // Fault: a waiter has died. Promise: those behind it take it out at its END, before its turn.
 TEST_F(Log, ADeadWaiterGoesBeforeItsTurn) {
   mcl::Lock holder(other, "key", {.timeout = 1h});
