@@ -14,7 +14,6 @@
 #include "lock/remove_token.hpp"
 #include "memcachedlock/error.hpp"
 #include "waiting/waker.hpp"
-#include "wire/words.hpp"
 
 namespace memcachedlock::detail {
 
@@ -227,8 +226,7 @@ std::optional<Snapshot> Candidate::stay(const Record& found, const Snapshot& sna
   const milliseconds lease = spec_->options.timeout;
   // The queue must not go with the item while somebody waits.
   const bool ends_soon = found.expiry != 0 && found.expiry < spec_->server.end_of(lease + grace);
-  const bool is_long = found.dead_words() > std::max(max_dead_words, found.entries.size() / 4);
-  if (ends_soon || is_long) return write(found, snapshot.lock->cas);
+  if (ends_soon || found.is_long()) return write(found, snapshot.lock->cas);
   // Those behind it take it for dead otherwise.
   if (Clock::now() < written_.started + wait_.length / 2) return std::nullopt;
   wait_.length = std::max(lease, min_further_wait);
@@ -246,8 +244,8 @@ bool Candidate::never_confirmed(const Entry& holder, std::size_t at) const {
 /// Those whose END has passed, if the server's clock shows it when it is asked now: it does not run
 /// faster than the holder's, which began to count before. A holder without END, by a lease that has
 /// run out by our clock, counted from when we first saw it.
-std::string Candidate::removals(const Record& found) {
-  std::string words;
+Candidate::Dead Candidate::find_dead(const Record& found) {
+  Dead dead;
   const auto now = Clock::now();
   const std::size_t holders = found.holders();
   std::size_t before = 0;  // and those that wait before this one
@@ -261,13 +259,18 @@ std::string Candidate::removals(const Record& found) {
   }
   if (!queued_ && !full_) turns = 0;  // it has no place, and will not come back soon
   const Clock::duration patience = turn_to_remove * static_cast<int>(std::min(turns, max_turns));
-  if (dead_since_ && now < *dead_since_ + patience) return words;
+  if (dead_since_ && now < *dead_since_ + patience) return dead;
   const std::int64_t time = may_be_over ? spec_->server.time(spec_->key) : 0;
   bool heads_alive = true;
   for (std::size_t at = 0; at < before; ++at) {
     const Entry& entry = found.entries[at];
     bool is_dead = may_be_over && entry.has_ended(time);
-    if (at < holders && !is_dead) is_dead = never_confirmed(entry, at);
+    if (at < holders && !is_dead && never_confirmed(entry, at)) {
+      is_dead = true;
+      if (!is_of_this_process(entry.token)) {
+        dead.process = entry.token.substr(0, entry.token.find('.') + 1);
+      }
+    }
     if (at == 0 && entry.confirmed && entry.end == 0) {
       const std::string holder = fmt::format("{}:{}", entry.token, entry.count);
       if (holder != seen_holder_) {
@@ -277,16 +280,16 @@ std::string Candidate::removals(const Record& found) {
       is_dead = now >= seen_at_ + entry.lease + drift_of(entry.lease);
     }
     if (at < holders && (is_dead || !entry.confirmed)) heads_alive = false;
-    if (is_dead) append_removal_word(words, entry.token, entry.count);
+    if (is_dead) dead.entries.emplace_back(entry.token, entry.count);
   }
-  if (words.empty()) {
+  if (dead.entries.empty()) {
     // Those before it that sleep through one death sleep through the next.
     if (heads_alive) dead_since_.reset();
-    return words;
+    return dead;
   }
   if (!dead_since_) dead_since_ = now;
-  if (now < *dead_since_ + patience) words.clear();
-  return words;
+  if (now < *dead_since_ + patience) dead = {};
+  return dead;
 }
 
 Candidate::Attempt Candidate::ask(bool may_queue, bool lined_up) {
@@ -332,21 +335,30 @@ Candidate::Attempt Candidate::receive(Handoff handoff) {
   }
 }
 
-/// Where the item takes no more words, the rest is written anew.
-Snapshot Candidate::remove_dead(const std::string& words, const Record& found,
-                                const Snapshot& snapshot) {
+/// By words, which land whatever others write. Where there are many, or the item takes no more, by
+/// writing the rest anew, though others may come between: in turns.
+Snapshot Candidate::remove_dead(const Dead& dead, const Record& found, const Snapshot& snapshot) {
+  constexpr std::size_t few = 16;
   const Cas& cas = snapshot.lock->cas;
-  if (removed_from_ != cas.id) {
-    removed_from_ = cas.id;
-    return append([&](std::string& text, const Server::Stamps&) { text += words; });
-  }
   Record rest = found;
-  bool is_ours = true;
-  for (std::string_view left = words; !left.empty();) {
-    left.remove_prefix(1);
-    rest.apply(next_word(left), is_ours);
+  for (const auto& [token, count] : dead.entries) rest.remove(token);
+  const std::size_t left = rest.entries.size();
+  // These wait: the record is written only if that is still so.
+  for (std::size_t at = found.holders(); at < found.entries.size(); ++at) {
+    const std::string& token = found.entries[at].token;
+    if (!dead.process.empty() && token.starts_with(dead.process)) rest.remove(token);
   }
-  return write(std::move(rest), cas);
+  const bool is_much = dead.entries.size() > few || rest.entries.size() < left || found.is_long();
+  if ((is_much || removed_from_ == cas.id) && !std::exchange(wrote_rest_, true)) {
+    return write(std::move(rest), cas);
+  }
+  wrote_rest_ = false;
+  removed_from_ = cas.id;
+  return append([&](std::string& text, const Server::Stamps&) {
+    for (std::size_t at = 0; at < std::min(few, dead.entries.size()); ++at) {
+      append_removal_word(text, dead.entries[at].first, dead.entries[at].second);
+    }
+  });
 }
 
 /// In a copy of the process that is made while one waits, as in an observer that forks: what was
@@ -413,10 +425,10 @@ Candidate::Attempt Candidate::judge(Snapshot snapshot, Clock::time_point started
     const bool joins = !queued_ && bid_.owner.is_named() && !found->entries.empty() &&
                        found->entries.front().owner() == bid_.owner.word() && !is_shut;
     if (std::exchange(has_removed, false)) server.tell_holders(*found, snapshot);
-    const std::string dead = removals(*found);
-    if (joins || !dead.empty() || found->entries.empty()) {
+    const Dead dead = find_dead(*found);
+    if (joins || !dead.entries.empty() || found->entries.empty()) {
       started = Clock::now();
-      if (!dead.empty()) {
+      if (!dead.entries.empty()) {
         snapshot = remove_dead(dead, *found, snapshot);
         has_removed = true;
       } else if (joins) {

@@ -83,7 +83,6 @@ class Candidate {
   /// Holds at once if nobody is before it.
   Snapshot enter_queue();
   Snapshot append(const Server::Words& words);
-  Snapshot remove_dead(const std::string& words, const Record& found, const Snapshot& snapshot);
   /// `lease` is that of the words' END.
   Snapshot append(std::chrono::milliseconds lease, const Server::Words& words);
   /// Begins a lease, or goes on waiting. `own` is its entry as it was found.
@@ -96,8 +95,14 @@ class Candidate {
   std::optional<Snapshot> stay(const Record& found, const Snapshot& snapshot);
   /// The number of the epoch in which this came back.
   std::uint64_t epoch_of(const Snapshot& snapshot);
-  /// The words that take out those whose leases are over; empty if all of them run.
-  [[nodiscard]] std::string removals(const Record& found);
+  /// Those before it whose leases are over.
+  struct Dead {
+    std::vector<std::pair<std::string, std::uint64_t>> entries;  ///< token and COUNT
+    /// What the tokens of a process begin with that has let its turn pass: its others would too.
+    std::string process;
+  };
+  [[nodiscard]] Dead find_dead(const Record& found);
+  Snapshot remove_dead(const Dead& dead, const Record& found, const Snapshot& snapshot);
   [[nodiscard]] bool never_confirmed(const Entry& holder, std::size_t at) const;
 
   const Bid bid_;
@@ -153,6 +158,7 @@ class Candidate {
   // The CAS ids of the records that it last appended to, to enter and to take out.
   std::uint64_t entered_from_ = 0;
   std::uint64_t removed_from_ = 0;
+  bool wrote_rest_ = false;  // the last time that it took somebody out
   std::string seen_holder_;  // with its count, as it was first seen
   Clock::time_point seen_at_{};
   std::optional<Clock::time_point> dead_since_;  // somebody before it could be taken out

@@ -65,13 +65,16 @@ milliseconds Holding::remaining() const {
 }
 
 /// Alone, or if the item ends before the lease, by a record of our own; else by a word, with which
-/// nobody conflicts.
+/// nobody conflicts. Where the log is long or the item ends soon, a record is tried first.
 Server::Rewrite Holding::prepare(Rewriting& one) {
   const Entry& own = *record_.find(token_);
   one.count = own.count + 1;
   one.end = 0;
   const bool alone = record_.entries.size() == 1;
-  one.by_cas = one.by_cas || alone || record_.expiry == 0;
+  const auto soon = max_lifetime(one.lease) / 2;
+  const bool is_due = record_.is_long() || record_.expiry < spec_->server.end_of(soon);
+  one.by_cas = one.must_cas || alone || record_.expiry == 0 || (is_due && one.may_cas);
+  one.may_cas = false;
   Server::Rewrite request{.key = &spec_->key,
                           .record = nullptr,
                           .term = {token_, one.lease, max_lifetime(one.lease)},
@@ -117,7 +120,11 @@ void Holding::accept(Rewriting& one, Clock::time_point started, const std::optio
   const bool landed = own.count >= one.count && own.reserved == one.reserved && own.end >= one.end;
   const bool item_lasts = record_.expiry != 0 ? record_.expiry >= own.end : one.by_cas;
   if (!landed || !item_lasts) {
-    one.by_cas = true;
+    one.must_cas = one.must_cas || !one.by_cas;
+    if (landed && record_.expiry != 0) {
+      const milliseconds left = spec_->server.time_left(record_.expiry);
+      one.lasts = Clock::now() + left - left / 100 - std::chrono::seconds(1);
+    }
     return;
   }
   const auto end = started + one.lease;
@@ -129,8 +136,8 @@ void Holding::accept(Rewriting& one, Clock::time_point started, const std::optio
   }
 }
 
-void Holding::rewrite(std::vector<Rewriting*> open, milliseconds limit) {
-  for (int tries = 0; tries < max_tries && !open.empty(); ++tries) {
+void Holding::rewrite(std::vector<Rewriting*> open, milliseconds limit, int rounds) {
+  for (int tries = 0; tries < rounds && !open.empty(); ++tries) {
     const auto started = Clock::now();
     std::vector<Server::Rewrite> requests;
     requests.reserve(open.size());
@@ -141,18 +148,22 @@ void Holding::rewrite(std::vector<Rewriting*> open, milliseconds limit) {
     }
     std::erase_if(open, [](const Rewriting* one) { return one->outcome.has_value(); });
   }
-  if (open.empty()) return;
-  const LockSpec& spec = *open.front()->holding->spec_;
-  throw ServerError(
-      fmt::format("the lease of \"{}\" was not renewed: others change the lock at {} "
-                  "all the time, or it has no room for more; fewer should wait for it",
-                  spec.key.text(), spec.server.name()),
-      spec.key.text(), spec.server.name());
+}
+
+std::string Holding::why_not_rewritten() const {
+  return fmt::format(
+      "the lease of \"{}\" was not renewed: others change the lock at {} all the time, or it has "
+      "no "
+      "room for more; fewer should wait for it",
+      spec_->key.text(), spec_->server.name());
 }
 
 Holding::Write Holding::rewrite(bool reserved, milliseconds lease) {
   Rewriting one{.holding = this, .reserved = reserved, .lease = lease};
-  rewrite(std::vector{&one}, Server::longest);
+  rewrite(std::vector{&one}, Server::longest, max_tries);
+  if (!one.outcome) {
+    throw ServerError(why_not_rewritten(), spec_->key.text(), spec_->server.name());
+  }
   return *one.outcome;
 }
 
@@ -417,6 +428,21 @@ std::optional<TimerThread::Times> Holding::lapse() {
   return std::nullopt;
 }
 
+/// The process ends: nobody will take up what is reserved.
+void Holding::on_stop() {
+  if (generation_ != process_generation()) return;
+  const MutexLock lock(mutex_);
+  State reserved = State::reserved;
+  if (!state_.compare_exchange_strong(reserved, State::over)) return;
+  Server& server = spec_->server;
+  if (Clock::now() < server.resting_until()) return;
+  try {
+    remove_token(server, spec_->key, token_, record_, cas_);
+  } catch (const Error&) {  // nor do the others wait for it
+    server.rest(Clock::now() + rest_time);
+  }
+}
+
 void Holding::raise_no_thread(const LockSpec& spec, const std::system_error& error) {
   throw Unavailable(
       fmt::format("\"{}\" was not acquired: the thread that would renew its lease can't be made "
@@ -535,12 +561,16 @@ std::vector<std::optional<TimerThread::Times>> Holding::on_time_together(
   }
   std::string trouble;
   try {
-    rewrite(std::move(open), limit);
+    constexpr int rounds = 4;  // the others wait meanwhile, and those that are not due yet
+    rewrite(std::move(open), limit, rounds);
   } catch (const std::exception& error) {  // also for want of memory: all are locked
     trouble = error.what();
   }
   for (Renewal& renewal : renewals) {
-    if (!renewal.rewriting.outcome) renewal.trouble = trouble;
+    if (!renewal.rewriting.outcome) {
+      renewal.answered = trouble.empty();
+      renewal.trouble = trouble.empty() ? renewal.rewriting.holding->why_not_rewritten() : trouble;
+    }
     renewal.rewriting.holding->end_renewal(renewal, started);
   }
   // When all are unlocked: an observer may release one of them.
@@ -568,6 +598,8 @@ std::optional<TimerThread::Times> Holding::begin_renewal(Clock::time_point now, 
           {.index = index,
            .rewriting = {.holding = this, .lease = std::max(lease_.load(), spec_->options.timeout)},
            .confirms = !confirmed_,
+           .answered = false,
+           .is_news = true,
            .trouble = {},
            .again = {}});
       return std::nullopt;
@@ -587,9 +619,19 @@ void Holding::end_renewal(Renewal& renewal, Clock::time_point started) {
     next_renewal_ = started + lease / 3;
   } else {
     // Lease time is left: again, more often than the first time.
-    spec_->server.rest(Clock::now() + std::min(rest_time, lease / 20));
-    next_renewal_ = started + std::clamp(lease / 20, milliseconds(5), milliseconds(1'000));
+    constexpr milliseconds shortest_pause{5};
+    if (renewal.answered) {
+      // The word counts as far as the item lasts.
+      if (renewal.rewriting.lasts > deadline_.load()) deadline_.store(renewal.rewriting.lasts);
+      next_renewal_ = Clock::now() + shortest_pause;
+    } else {
+      spec_->server.rest(Clock::now() + std::min(rest_time, lease / 20));
+      next_renewal_ = started + std::clamp(lease / 20, shortest_pause, milliseconds(1'000));
+    }
   }
+  renewal.is_news =
+      renewal.trouble.empty() || !renewal.answered || !std::exchange(is_crowded_, true);
+  if (renewal.trouble.empty()) is_crowded_ = false;
   renewal.again = next_times();
   if (renewal.trouble.empty() && !spec_->options.renew) {  // confirmed: that was all
     renewing_.store(false);
@@ -599,7 +641,9 @@ void Holding::end_renewal(Renewal& renewal, Clock::time_point started) {
 }
 
 std::optional<TimerThread::Times> Holding::report(const Renewal& renewal) {
-  if (!renewal.trouble.empty()) notify(EventKind::unavailable, {}, renewal.trouble);
+  if (!renewal.trouble.empty() && renewal.is_news) {
+    notify(EventKind::unavailable, {}, renewal.trouble);
+  }
   if (state_.load() == State::lost) {
     announce_loss();
     return std::nullopt;

@@ -63,6 +63,7 @@ class Holding final : public TimerThread::Task, public std::enable_shared_from_t
   [[nodiscard]] std::stop_token lost();
   [[nodiscard]] const LockSpec& spec() const noexcept { return *spec_; }
   std::optional<TimerThread::Times> on_time(std::chrono::milliseconds limit) override;
+  void on_stop() override;
   /// Renewals at one server share a round trip.
   [[nodiscard]] const void* group() const noexcept override {
     return is_reserved() ? nullptr : &spec_->server;
@@ -92,18 +93,22 @@ class Holding final : public TimerThread::Task, public std::enable_shared_from_t
     Holding* holding = nullptr;
     bool reserved = false;
     std::chrono::milliseconds lease{0};
+    bool must_cas = false;  // a word did not do
+    bool may_cas = true;
     bool by_cas = false;  // with the item's expiry, and so the whole record
     Record next{};        // by cas: as it was last sent
     std::int64_t end = 0;
     std::uint64_t count = 0;
+    Clock::time_point lasts = {};  // as far as the item does, where the word landed
     std::optional<Write> outcome = {};
   };
   /// All that extends, reserves, resumes and renews: one round trip for all of them, which are at
   /// one server, and another for those that others have written to meanwhile, or whose CAS ids are
   /// from a connection that is closed. Throws Unavailable, ServerError; what became of those that
-  /// have no outcome then is not known.
-  static void rewrite(std::vector<Rewriting*> open,
-                      std::chrono::milliseconds limit) MCL_NO_ANALYSIS;
+  /// have no outcome then, or after so many rounds, is not known.
+  static void rewrite(std::vector<Rewriting*> open, std::chrono::milliseconds limit,
+                      int rounds) MCL_NO_ANALYSIS;
+  [[nodiscard]] std::string why_not_rewritten() const;
   /// rewrite() of this one alone.
   Write rewrite(bool reserved, std::chrono::milliseconds lease) MCL_REQUIRES(mutex_);
   [[nodiscard]] Server::Rewrite prepare(Rewriting& one) MCL_REQUIRES(mutex_);
@@ -115,7 +120,9 @@ class Holding final : public TimerThread::Task, public std::enable_shared_from_t
     std::size_t index = 0;  // in the batch
     Rewriting rewriting;
     bool confirms = false;
-    std::string trouble;  // why it is not known what became of it
+    bool answered = false;  // if only others came between each time
+    bool is_news = true;    // for the observer
+    std::string trouble;    // why it is not known what became of it
     std::optional<TimerThread::Times> again{};
   };
   /// Locks the mutex, and leaves it locked where a renewal is due, which is appended. Else when to
@@ -156,6 +163,7 @@ class Holding final : public TimerThread::Task, public std::enable_shared_from_t
   Record record_ MCL_GUARDED_BY(mutex_);
   Cas cas_ MCL_GUARDED_BY(mutex_);
   unsigned unanswered_ MCL_GUARDED_BY(mutex_) = 0;  // stores that may land yet
+  bool is_crowded_ MCL_GUARDED_BY(mutex_) = false;  // the last renewal did not come through
   bool confirmed_ MCL_GUARDED_BY(mutex_);
   std::atomic<State> state_{State::held};
   std::atomic<std::chrono::milliseconds> lease_;

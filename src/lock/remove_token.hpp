@@ -28,9 +28,6 @@ Term same_term(const Record& record);
 /// The term of a record in which this token is alone and begins a lease.
 Term lease_term(std::string_view token, const LockOptions& options);
 
-/// A log with so many words more than it needs is written anew.
-constexpr std::size_t max_dead_words = 40;
-
 /// How often a record is read again that others change at the same time.
 constexpr int max_tries = 64;
 /// The limit for code that only waits for this: others may be faster for a while.

@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <charconv>
 #include <cstdlib>
 #include <cstring>
@@ -121,6 +122,10 @@ std::optional<Place> decode(std::string_view text) {
   return Place::of(host, htons(port));
 }
 
+std::string host_of(std::string_view address) {
+  return std::string(address.substr(0, address.find('.')));
+}
+
 int make_socket(int family) { return socket(family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0); }
 
 /// From where this host reaches a server; nothing is sent. With a port that is free.
@@ -167,36 +172,76 @@ bool Mailbox::is_switched_off() {
   return setting != nullptr && std::string_view(setting) == "off";
 }
 
-std::string_view Mailbox::address(const std::string& peer) {
-  if (is_off_) return "-";
-  if (!opened_.load(std::memory_order_acquire)) {
-    const MutexLock lock(mutex_);
-    if (!opened_.load(std::memory_order_relaxed)) {
-      const auto now = Clock::now();
-      if (now < next_try_) return "-";
-      next_try_ = now + retry_pause;
-      if (!open(peer)) return "-";
-      opened_.store(true, std::memory_order_release);
+/// What it reads from, and what ends a read.
+struct Mailbox::Channel {
+  /// A negative number where something was refused.
+  explicit Channel(Place at) : socket(make_socket(at.family())) {
+    if (socket < 0 || pipe2(wake_ends, O_CLOEXEC | O_NONBLOCK) != 0) return;
+    if (bind(socket, at.get(), at.size) != 0 || getsockname(socket, at.get(), &at.size) != 0)
+      return;
+    address = encode(at);
+    is_local = at.is_local();
+  }
+  ~Channel() {
+    for (const int end : {socket, wake_ends[0], wake_ends[1]}) {
+      if (end >= 0 && !is_others) close(end);
     }
   }
-  return address_;
+  Channel(const Channel&) = delete;
+  Channel& operator=(const Channel&) = delete;
+  void interrupt() const noexcept {
+    const char byte = 0;
+    [[maybe_unused]] const ssize_t written =
+        write(wake_ends[1], &byte, 1);  // full: it wakes anyway
+  }
+
+  int socket;
+  int wake_ends[2] = {-1, -1};         // of a pipe
+  std::string address;                 // empty if it could not be opened
+  bool is_local = false;               // the address is of this host alone
+  std::atomic<bool> is_others{false};  // somebody has closed what is not theirs
+};
+
+Mailbox::Mailbox() = default;
+Mailbox::~Mailbox() = default;
+
+std::shared_ptr<Mailbox::Channel> Mailbox::channel() const {
+  const MutexLock lock(channel_mutex_);
+  return channel_;
 }
 
-bool Mailbox::open(const std::string& peer) {
-  auto place = local_place(peer);
-  if (!place) return false;
-  const int made = make_socket(place->family());
-  if (made < 0) return false;
-  if (bind(made, place->get(), place->size) != 0 ||
-      getsockname(made, place->get(), &place->size) != 0 ||
-      pipe2(wake_ends_, O_CLOEXEC | O_NONBLOCK) != 0) {
-    close(made);
-    return false;
+std::string Mailbox::address(const std::string& peer) {
+  if (is_off_) return "-";
+  const MutexLock lock(channel_mutex_);
+  const auto now = Clock::now();
+  if ((!channel_ || missed_.load() >= max_missed) && now >= next_try_) {
+    next_try_ = now + retry_pause;
+    renew(peer);
   }
-  socket_ = made;
-  address_ = encode(*place);
-  is_local_ = place->is_local();
-  return true;
+  return channel_ ? channel_->address : "-";
+}
+
+/// Opens it, or opens it anew where this host has another address now.
+void Mailbox::renew(const std::string& peer) {
+  const auto place = local_place(peer);
+  if (!place) return;
+  const std::string host = host_of(encode(*place));
+  if (channel_ && host_of(channel_->address) == host) return;
+  auto made = std::make_shared<Channel>(*place);
+  if (made->address.empty()) return;
+  missed_.store(0);
+  opened_.store(true);
+  if (const auto before = std::exchange(channel_, std::move(made))) before->interrupt();
+}
+
+/// It can't be read from: whoever reads would not wait.
+void Mailbox::give_up(const std::shared_ptr<Channel>& broken, bool is_others) {
+  if (is_others) broken->is_others.store(true);
+  const MutexLock lock(channel_mutex_);
+  if (channel_ != broken) return;
+  channel_.reset();
+  opened_.store(false);
+  next_try_ = Clock::now() + retry_pause;
 }
 
 int Mailbox::sender(int family) {
@@ -217,7 +262,11 @@ void Mailbox::tell(const Entry& waiter, const Grant& grant, bool others) {
 void Mailbox::send(const Entry& waiter, const Grant& grant) {
   const auto place = decode(waiter.told_at);
   // Another host's loopback is not ours.
-  if (!place || (place->is_local() && !(is_open() && is_local_))) return;
+  if (!place) return;
+  if (place->is_local()) {
+    const auto own = channel();
+    if (!own || !own->is_local) return;
+  }
   const std::string message = GrantMessage::encode(waiter.token, grant);
   const int from = sender(place->family());
   if (message.size() > GrantMessage::max_size || from < 0) return;
@@ -243,27 +292,37 @@ void Mailbox::leave(Reader& reader) {
 }
 
 void Mailbox::receive(Clock::time_point until) {
-  std::array<pollfd, 2> ends{pollfd{socket_, POLLIN, 0}, pollfd{wake_ends_[0], POLLIN, 0}};
+  const auto own = channel();
+  if (!own) return;
+  std::array<pollfd, 2> ends{pollfd{own->socket, POLLIN, 0}, pollfd{own->wake_ends[0], POLLIN, 0}};
   const auto left = std::max<Clock::duration>(until - Clock::now(), Clock::duration(0));
   const auto seconds = std::chrono::floor<std::chrono::seconds>(left);
   const timespec limit{static_cast<std::time_t>(seconds.count()),
                        static_cast<long>((left - seconds).count())};
-  if (ppoll(ends.data(), ends.size(), &limit, nullptr) <= 0) return;
-  if (ends[1].revents != 0) {
+  const int ready = ppoll(ends.data(), ends.size(), &limit, nullptr);
+  if (ready < 0 && errno != EINTR) {
+    give_up(own, false);
+    return;
+  }
+  if (ready <= 0) return;
+  constexpr short wrong = POLLERR | POLLHUP | POLLNVAL;
+  const auto events = static_cast<short>(ends[0].revents | ends[1].revents);
+  if ((ends[1].revents & POLLIN) != 0) {
     std::array<char, 64> bytes;  // NOLINT(*-member-init)
-    while (read(wake_ends_[0], bytes.data(), bytes.size()) > 0) {
+    while (read(own->wake_ends[0], bytes.data(), bytes.size()) > 0) {
     }
   }
-  if (ends[0].revents != 0) deliver_all();
+  if ((ends[0].revents & POLLIN) != 0) deliver_all(own->socket);
+  if ((events & wrong) != 0) give_up(own, (events & POLLNVAL) != 0);
 }
 
 /// What has come, but not more than a turn's worth: a flood must not keep the reader from looking.
-void Mailbox::deliver_all() {
+void Mailbox::deliver_all(int socket) {
   constexpr int most = 64;
   bool any = false;
   for (int count = 0; count < most && !any; ++count) {
     std::array<char, GrantMessage::max_size + 1> bytes;  // NOLINT(*-member-init)
-    const ssize_t size = recv(socket_, bytes.data(), bytes.size(), MSG_DONTWAIT);
+    const ssize_t size = recv(socket, bytes.data(), bytes.size(), MSG_DONTWAIT);
     if (size < 0) break;
     auto message =
         GrantMessage::decode({bytes.data(), static_cast<std::size_t>(size)}, process_token());
@@ -277,8 +336,7 @@ void Mailbox::deliver_all() {
 }
 
 void Mailbox::interrupt() noexcept {
-  const char byte = 0;
-  [[maybe_unused]] const ssize_t written = write(wake_ends_[1], &byte, 1);  // full: it wakes anyway
+  if (const auto own = channel()) own->interrupt();
 }
 
 }  // namespace memcachedlock::detail

@@ -5,8 +5,8 @@
 #include <atomic>
 #include <chrono>
 #include <list>
+#include <memory>
 #include <string>
-#include <string_view>
 
 #include "base/clock.hpp"
 #include "base/mutex.hpp"
@@ -19,7 +19,8 @@ namespace memcachedlock::detail {
 /// address of this host from which that server is reached. Thread safe.
 class Mailbox {
  public:
-  Mailbox() = default;
+  Mailbox();
+  ~Mailbox();
   /// All clients of the process share that of a server, by its name. It stays as long as the
   /// process.
   static Mailbox& of(const std::string& server);
@@ -28,7 +29,7 @@ class Mailbox {
 
   /// Where this process is told, as a record says it; `-` where it can't be. `peer` is the server's
   /// numeric address, or the path of its socket.
-  [[nodiscard]] std::string_view address(const std::string& peer);
+  [[nodiscard]] std::string address(const std::string& peer);
   /// Tells a waiter that it holds the lock. Only where it is of this process, unless `others`.
   /// Never waits.
   void tell(const Entry& waiter, const Grant& grant, bool others);
@@ -37,7 +38,8 @@ class Mailbox {
 
   /// Whether whoever runs the program has switched it off.
   [[nodiscard]] bool is_off() const { return is_off_; }
-  /// Whether other processes can tell this one; known once address() was asked for.
+  /// Whether other processes can tell this one; known once address() was asked for. Where the
+  /// socket fails, or the host's address changes, address() opens another, 5 s later.
   [[nodiscard]] bool is_open() const { return opened_.load(); }
   /// Whether grants have come in time lately, so that waiters need look but seldom.
   [[nodiscard]] bool is_trusted() const { return is_open() && missed_.load() < max_missed; }
@@ -79,24 +81,23 @@ class Mailbox {
 
   /// By who runs the program, in its environment.
   static bool is_switched_off();
-  bool open(const std::string& peer) MCL_REQUIRES(mutex_);
-  [[nodiscard]] int sender(int family);
-  void deliver_all();
-
   struct All;
+  struct Channel;
+  [[nodiscard]] std::shared_ptr<Channel> channel() const;
+  void renew(const std::string& peer) MCL_REQUIRES(channel_mutex_);
+  void give_up(const std::shared_ptr<Channel>& broken, bool is_others);
+  [[nodiscard]] int sender(int family);
+  void deliver_all(int socket);
 
   const bool is_off_ = is_switched_off();
-  std::atomic<bool> opened_{false};  // what follows does not change any more
-  std::string address_ = "-";
-  bool is_local_ = false;  // the address is of this host alone
-  int socket_ = -1;
-  int wake_ends_[2] = {-1, -1};  // of a pipe
-
+  std::atomic<bool> opened_{false};  // whether there is a channel
   std::atomic<int> missed_{0};
   std::atomic<unsigned> late_{0};
   std::atomic<int> loop_waits_{0};
+  mutable Mutex channel_mutex_;  // the last to be locked
+  std::shared_ptr<Channel> channel_ MCL_GUARDED_BY(channel_mutex_);
+  Clock::time_point next_try_ MCL_GUARDED_BY(channel_mutex_){};  // to open one
   Mutex mutex_;
-  Clock::time_point next_try_ MCL_GUARDED_BY(mutex_){};  // to open it
   std::list<Reader*> readers_ MCL_GUARDED_BY(mutex_);    // the first one reads
   int ipv4_sender_ MCL_GUARDED_BY(mutex_) = -1;
   int ipv6_sender_ MCL_GUARDED_BY(mutex_) = -1;

@@ -232,7 +232,7 @@ Snapshot Server::append_and_read(const Key& key, milliseconds lease, const Words
   bool sent = false;
   return ask(key.text(), longest, [&](Connection& connection) {
     std::string text;
-    const std::string_view told_at = options_.notify ? mailbox().address(connection.peer()) : "-";
+    const std::string told_at = options_.notify ? mailbox().address(connection.peer()) : "-";
     words(text, {end_of(connection, lease), told_at});
     stored = true;
     const bool again = std::exchange(sent, true);
@@ -285,7 +285,7 @@ bool Server::seems_past(std::int64_t time) { return clock_.get().seems_past(time
 
 std::string Server::told_at(const Key& key) {
   return ask(key.text(), longest, [&](Connection& connection) {
-    return std::string(mailbox().address(connection.peer()));
+    return mailbox().address(connection.peer());
   });
 }
 

@@ -57,7 +57,7 @@ void ThreadWaker::sleep(Clock::time_point until, Mailbox* mailbox) {
   for (auto now = Clock::now(); !woken_ && now < until; now = Clock::now()) {
     // The system's clocks may stand still while the machine sleeps.
     const auto nap = std::min<Clock::duration>(until - now, max_nap);
-    if (mailbox == nullptr || !reads_) {
+    if (mailbox == nullptr || !reads_ || !mailbox->is_open()) {
       changed_.wait_for(lock, nap);
       continue;
     }

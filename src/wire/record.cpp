@@ -15,7 +15,9 @@ namespace {
 constexpr std::string_view record_version = "mcl2";
 // Anybody may have written it, and to look for a token takes longer the more there are.
 constexpr std::size_t max_entries = 4'000;
-constexpr std::size_t max_words = 4 * max_entries;
+// Each word is compared with each entry. A log of few entries may fill an item: whoever can't read
+// it can't shorten it.
+constexpr std::size_t max_comparisons = max_entries * max_entries;
 constexpr std::uint64_t latest_ms = 1ULL << 50U;  // beyond the year 30000
 constexpr std::uint64_t max_number = std::numeric_limits<std::uint64_t>::max();
 
@@ -154,13 +156,18 @@ std::optional<Record> Record::parse(std::string_view text) {
   Record record;
   record.expiry = static_cast<std::int64_t>(*expiry);
   bool is_ours = true;
-  while (is_ours && !text.empty()) record.apply(next_word(text), is_ours);
+  std::size_t comparisons = 0;
+  while (is_ours && !text.empty()) {
+    comparisons += record.entries.size();
+    if (comparisons > max_comparisons) return {};
+    record.apply(next_word(text), is_ours);
+  }
   if (!is_ours) return {};
   return record;
 }
 
 void Record::apply(std::string_view word, bool& is_ours) {
-  if (word.empty() || words == max_words) {
+  if (word.empty()) {
     is_ours = false;
     return;
   }

@@ -1,6 +1,7 @@
 // What memcached keeps of a lock: a log of short words, in the order in which they came.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -17,7 +18,7 @@ namespace memcachedlock::detail {
 struct HoldTime {
   std::chrono::microseconds usual{0};      ///< 0: not known
   std::chrono::microseconds deviation{0};  ///< mean distance from `usual`; 0: not known
-  std::uint64_t releases = 0;  ///< since the item was made
+  std::uint64_t releases = 0;              ///< since the item was made
   static constexpr std::chrono::microseconds longest = std::chrono::hours(1);
 
   friend bool operator==(const HoldTime&, const HoldTime&) = default;
@@ -64,6 +65,8 @@ struct Entry {
 /// so they never conflict; all who read one log agree on its holder. `cas` replaces a log by a
 /// shorter one of the same meaning.
 struct Record {
+  static constexpr std::size_t max_dead_words = 40;
+
   std::int64_t expiry = 0;  ///< of the item, by the server's clock; 0: not known
   /// Holders first, then waiters, in their order. Members of one named owner stand together.
   std::vector<Entry> entries;
@@ -97,6 +100,10 @@ struct Record {
   /// How many words the log has more than it needs.
   [[nodiscard]] std::size_t dead_words() const {
     return words > entries.size() ? words - entries.size() : 0;
+  }
+  /// Whether it is time to write it anew, for whoever reads it and may write.
+  [[nodiscard]] bool is_long() const {
+    return dead_words() > std::max(max_dead_words, entries.size() / 4);
   }
   void remove(std::string_view token);
   /// Reads one more word; `is_ours` becomes false if it is none that this library writes.

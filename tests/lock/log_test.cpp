@@ -92,6 +92,63 @@ TEST_F(Log, AWaiterIsNotTakenForDead) {
   EXPECT_EQ(holder.release(), mcl::Release::released);
 }
 
+// Fault: a waiter has died, and nobody else comes. Promise: what the holder writes does not make
+// the log longer and longer.
+TEST_F(Log, AHolderKeepsTheLogShort) {
+  struct Conflict {};
+  mcl::ZLock<Conflict> holder(client, "key", {.timeout = 1h});
+  holder.lock();
+  append(" ?" + entry("dead.1", time_in(3'600)));
+  std::size_t most = 0;
+  for (int i = 0; i < 300; ++i) {
+    EXPECT_TRUE(holder.extend());
+    holder.reserve();
+    EXPECT_TRUE(holder.try_lock());
+    most = std::max(most, record().size());
+  }
+  EXPECT_LT(most, 5'000U);
+  append(" -dead.1");
+  EXPECT_EQ(holder.release(), mcl::Release::released);
+}
+
+// Fault: the waiters of a whole host have died. Promise: those that look once take all of them out,
+// and do not fill the log with that.
+TEST_F(Log, ManyDeadAreTakenOutAtOnce) {
+  std::string text = "mcl2 " + time_in(7'200) + " +" + entry("held.1", time_in(3'600));
+  for (int i = 0; i < 150; ++i) text += " *" + entry("dead." + std::to_string(i), time_in(-5));
+  put(text);
+  std::vector<std::jthread> lookers;
+  for (int i = 0; i < 8; ++i) {
+    lookers.emplace_back([&] {
+      while (record().find("dead") != std::string::npos) {
+        EXPECT_FALSE(stranger(client, 1h).try_lock());
+        EXPECT_LT(record().size(), text.size() + 5'000);
+      }
+    });
+  }
+  lookers.clear();
+  EXPECT_EQ(queued(server), 0);
+}
+
+// Fault: a process has died in which many waited. Promise: when it has let one turn pass, the
+// others are not waited for one by one.
+TEST_F(Log, TheWaitersOfADeadProcessGoTogether) {
+  constexpr int waiters = 40;
+  const std::string process(32, 'd');
+  std::string text = "mcl2 " + time_in(7'200);
+  for (int i = 0; i < waiters; ++i) {
+    text += " *" + entry(process + "." + std::to_string(i), time_in(3'600), "3600000");
+  }
+  put(text + " *" + entry("alive.1", time_in(3'600)));
+  const auto began = std::chrono::steady_clock::now();
+  mcl::RLock lock = stranger(client, 1h);
+  std::jthread waiter([&] { lock.lock(); });
+  EXPECT_TRUE(eventually([&] { return record().find(process) == std::string::npos; }));
+  EXPECT_LT(std::chrono::steady_clock::now() - began, waiters * 2s / 2);  // the grace is 2 s
+  EXPECT_EQ(mcl::inspect(client, "key")->holders.at(0).token, "alive.1");
+  append(" -alive.1");
+}
+
 /// An item that is as large as the server takes it.
 class FullItem : public HandWritten {
  protected:

@@ -11,6 +11,11 @@ std::int64_t Attempt::held_until() const {
   return end;
 }
 
+std::int64_t Attempt::kept_until() const {
+  const bool is_known = !outcome.empty() && outcome != "lost" && outcome != "unavailable";
+  return is_known ? released : std::max({lease_end, given_up, released});
+}
+
 // A line a step: a letter, the attempt's id, and what belongs to the step.
 void History::read(std::istream& lines) {
   for (std::string line; std::getline(lines, line);) {
@@ -155,4 +160,39 @@ Verdict check(const History& history, std::int64_t allowance,
     }
   }
   return verdict;
+}
+
+Idle longest_idle(const History& history) {
+  std::map<std::string, std::vector<const Attempt*>> held;
+  for (const auto& [id, attempt] : history.attempts) {
+    if (attempt.acquired != 0) held[attempt.key].push_back(&attempt);
+  }
+  for (auto& [key, attempts] : held) {
+    std::sort(attempts.begin(), attempts.end(), [](const Attempt* one, const Attempt* other) {
+      return one->acquired < other->acquired;
+    });
+  }
+  Idle longest;
+  for (const auto& [key, attempts] : held) {
+    // Nobody holds it from `from` to `until`.
+    std::vector<std::pair<std::int64_t, std::int64_t>> gaps;
+    std::int64_t from = attempts.front()->acquired;
+    for (const Attempt* attempt : attempts) {
+      if (attempt->acquired > from) gaps.emplace_back(from, attempt->acquired);
+      from = std::max(from, attempt->kept_until());
+    }
+    gaps.emplace_back(from, std::numeric_limits<std::int64_t>::max());
+    for (const auto& [id, attempt] : history.attempts) {
+      const std::int64_t ended = std::max(attempt.acquired, attempt.refused);
+      if (attempt.key != key || ended == 0) continue;
+      auto gap = std::partition_point(gaps.begin(), gaps.end(),
+                                      [&](const auto& one) { return one.second <= attempt.asked; });
+      for (; gap != gaps.end() && gap->first < ended; ++gap) {
+        const std::int64_t time =
+            std::min(gap->second, ended) - std::max(gap->first, attempt.asked);
+        if (time > longest.time) longest = {time, id};
+      }
+    }
+  }
+  return longest;
 }

@@ -26,6 +26,8 @@ struct Attempt {
 
   /// Up to when the holder counted on being alone.
   [[nodiscard]] std::int64_t held_until() const;
+  /// Up to when others may have found it held.
+  [[nodiscard]] std::int64_t kept_until() const;
 };
 
 struct History {
@@ -51,3 +53,11 @@ struct Verdict {
 /// `allowance`, except for workers that were killed, whose ids begin with one of `killed`.
 Verdict check(const History& history, std::int64_t allowance,
               const std::vector<std::string>& killed);
+
+/// The longest time for which nobody held a key that somebody waited for, after its first holder:
+/// before, the guard against restarts may keep it closed.
+struct Idle {
+  std::int64_t time = 0;
+  std::string id;  ///< of one that waited
+};
+Idle longest_idle(const History& history);

@@ -2,11 +2,11 @@
 // does to them, to the servers and to the network between what may happen. Afterwards the history
 // is checked.
 //
-//   torture SECONDS SEED DIRECTORY [datagrams]   prints what was tried and found; 1 if a promise
-//   was
-//       broken. All faults, or only those of what waiters are told, which leave time for more
-//       locks.
-//   torture worker SERVERS SEED FILE     what it starts for each worker
+//   torture SECONDS SEED DIRECTORY [datagrams]
+//       Prints what was tried and found; 1 if a promise was broken. All faults, or only those of
+//       what waiters are told: they leave time for more locks, and no lock that somebody waits for
+//       may be free for longer than a lease.
+//   torture worker SERVERS SEED FILE MAX_WAIT_MS     what it starts for each worker
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <sys/prctl.h>
@@ -50,10 +50,12 @@ constexpr int threads_each = 3;
 constexpr int keys = 24;
 constexpr milliseconds max_lease{1'500};
 constexpr milliseconds max_wait{1'500};
+constexpr milliseconds patient_wait{30'000};  // where nothing but datagrams goes wrong
 constexpr milliseconds request_limit{200};
 constexpr milliseconds max_stop{2'500};
 // Beyond a wait's limit: requests under way, a stop of the process, a busy machine.
 constexpr auto allowance = 20s;
+constexpr auto busy = 3s;  // a machine may be
 
 std::int64_t now() {
   return nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -105,9 +107,10 @@ struct Conflict {};
 
 class Worker {
  public:
-  Worker(const mcl::MemcachedClient& client, Writer& writer, unsigned seed)
+  Worker(const mcl::MemcachedClient& client, Writer& writer, unsigned seed, milliseconds longest)
       : client_(client),
         writer_(writer),
+        max_wait_(longest),
         random_(seed),
         name_(std::to_string(getpid()) + "." + std::to_string(seed) + ".") {}
 
@@ -139,7 +142,7 @@ class Worker {
   /// Takes it, by one of the ways there are. What happens is written under `id`.
   template <class AnyLock>
   bool take(AnyLock& lock, const std::string& id) {
-    const milliseconds limit(pick<std::int64_t>(random_, 0, max_wait.count()));
+    const milliseconds limit(pick<std::int64_t>(random_, 0, max_wait_.count()));
     writer_.line('I', id, key_, now(), nanoseconds(limit).count());
     try {
       bool got = false;
@@ -280,6 +283,7 @@ class Worker {
 
   mcl::MemcachedClient client_;
   Writer& writer_;
+  const milliseconds max_wait_;
   Random random_;
   std::string name_;
   std::uint64_t count_ = 0;
@@ -287,7 +291,7 @@ class Worker {
   mcl::LockOptions options_;
 };
 
-int run_worker(const char* addresses, unsigned seed, const char* file) {
+int run_worker(const char* addresses, unsigned seed, const char* file, milliseconds longest) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   std::signal(SIGTERM, [](int) { ending = true; });
   const auto writer = std::make_shared<Writer>(file);
@@ -301,7 +305,7 @@ int run_worker(const char* addresses, unsigned seed, const char* file) {
   const mcl::MemcachedClient client(addresses, options);
   std::vector<std::thread> threads;
   for (unsigned i = 0; i < threads_each; ++i) {
-    threads.emplace_back([&, i] { Worker(client, *writer, seed * 100 + i).run(); });
+    threads.emplace_back([&, i] { Worker(client, *writer, seed * 100 + i, longest).run(); });
   }
   for (std::thread& thread : threads) thread.join();
   return 0;
@@ -311,8 +315,11 @@ int run_worker(const char* addresses, unsigned seed, const char* file) {
 
 class Nemesis {
  public:
-  Nemesis(unsigned seed, std::string directory)
-      : random_(seed), seed_(seed), directory_(std::move(directory)) {
+  Nemesis(unsigned seed, std::string directory, bool only_datagrams)
+      : random_(seed),
+        seed_(seed),
+        directory_(std::move(directory)),
+        only_datagrams_(only_datagrams) {
     for (int i = 0; i < servers; ++i) {
       servers_.push_back(std::make_unique<LocalServer>());
       proxies_.push_back(std::make_unique<FaultProxy>(servers_.back()->port()));
@@ -321,11 +328,11 @@ class Nemesis {
     for (int i = 0; i < processes; ++i) start_worker();
   }
 
-  void torment(std::chrono::seconds time, bool only_datagrams) {
+  void torment(std::chrono::seconds time) {
     const auto end = std::chrono::steady_clock::now() + time;
     while (std::chrono::steady_clock::now() < end) {
       rest(50, 700);
-      if (only_datagrams) {
+      if (only_datagrams_) {
         flood();
       } else {
         strike();
@@ -336,7 +343,7 @@ class Nemesis {
   /// False when a worker did not end, or one ended badly.
   bool end_workers() {
     for (const pid_t worker : workers_) kill(worker, SIGTERM);
-    const auto deadline = std::chrono::steady_clock::now() + allowance + max_wait;
+    const auto deadline = std::chrono::steady_clock::now() + allowance + longest_wait();
     bool well = !crashed_;
     for (const pid_t worker : workers_) {
       int status = 0;
@@ -376,6 +383,13 @@ class Nemesis {
       std::printf("VIOLATION unreadable: %s\n", history.unreadable.front().c_str());
       return false;
     }
+    const Idle idle = longest_idle(history);
+    std::printf("at most %.3f s free while %s waited\n", static_cast<double>(idle.time) / 1e9,
+                idle.id.c_str());
+    if (only_datagrams_ && idle.time > nanoseconds(max_lease + busy).count()) {
+      std::printf("VIOLATION %s waited for what nobody held\n", idle.id.c_str());
+      return false;
+    }
     return verdict.violations.empty() && verdict.acquisitions > 0;
   }
 
@@ -384,13 +398,18 @@ class Nemesis {
     const unsigned number = seed_ * 1'000 + static_cast<unsigned>(files_.size());
     files_.push_back(directory_ + "/worker-" + std::to_string(files_.size()));
     const std::string seed = std::to_string(number);
+    const std::string longest = std::to_string(longest_wait().count());
     const pid_t pid = fork();
     if (pid == 0) {
       execl("/proc/self/exe", "torture", "worker", addresses_.c_str(), seed.c_str(),
-            files_.back().c_str(), nullptr);
+            files_.back().c_str(), longest.c_str(), nullptr);
       _exit(127);
     }
     workers_.push_back(pid);
+  }
+
+  [[nodiscard]] milliseconds longest_wait() const {
+    return only_datagrams_ ? patient_wait : max_wait;
   }
 
   void rest(int least, int most) {
@@ -506,6 +525,7 @@ class Nemesis {
   Random random_;
   unsigned seed_;
   std::string directory_;
+  const bool only_datagrams_;
   std::vector<std::unique_ptr<LocalServer>> servers_;
   std::vector<std::unique_ptr<FaultProxy>> proxies_;
   std::string addresses_;
@@ -520,8 +540,9 @@ class Nemesis {
 
 int main(int argc, char** argv) try {
   const std::vector<std::string> words(argv, argv + argc);
-  if (argc == 5 && words[1] == "worker") {
-    return run_worker(argv[2], static_cast<unsigned>(std::stoul(words[3])), argv[4]);
+  if (argc == 6 && words[1] == "worker") {
+    return run_worker(argv[2], static_cast<unsigned>(std::stoul(words[3])), argv[4],
+                      milliseconds(std::stol(words[5])));
   }
   const bool only_datagrams = argc == 5 && words[4] == "datagrams";
   if (argc != 4 && !only_datagrams) {
@@ -531,8 +552,8 @@ int main(int argc, char** argv) try {
   const auto seed = static_cast<unsigned>(std::stoul(words[2]));
   std::printf("torture for %s s with seed %u\n", argv[1], seed);
   std::fflush(stdout);
-  Nemesis nemesis(seed, words[3]);
-  nemesis.torment(std::chrono::seconds(std::stol(words[1])), only_datagrams);
+  Nemesis nemesis(seed, words[3], only_datagrams);
+  nemesis.torment(std::chrono::seconds(std::stol(words[1])));
   const bool ended = nemesis.end_workers();
   const bool kept = nemesis.judge();
   return ended && kept ? 0 : 1;

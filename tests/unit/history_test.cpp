@@ -106,4 +106,25 @@ TEST(History, NonsenseIsUnreadable) {
   EXPECT_EQ(history.unreadable.size(), 3U);
 }
 
+Idle idle(const std::string& lines) {
+  std::istringstream stream(lines);
+  History history;
+  history.read(stream);
+  return longest_idle(history);
+}
+
+TEST(History, TellsForHowLongWhatWasWaitedForWasFree) {
+  EXPECT_EQ(idle(first).time, 0);
+  const std::string second = "I b.1 key 150 900\nA b.1 240 t2 500\nR b.1 300\nO b.1 310 released\n";
+  EXPECT_EQ(idle(first + second).time, 30);
+  EXPECT_EQ(idle(first + second).id, "b.1");
+  // One that comes later does not wait that long, one that gives up does.
+  EXPECT_EQ(idle(first + second + "I c.1 key 320 900\nF c.1 345\n").time, 30);
+  EXPECT_EQ(idle(first + second + "I c.1 key 320 900\nF c.1 361\n").id, "c.1");
+  EXPECT_EQ(idle(first + second + "I c.1 other 320 900\nF c.1 999\n").time, 30);
+  // What a holder left otherwise is held to the end of its lease.
+  EXPECT_EQ(idle("I a.1 key 100 50\nA a.1 110 t1 500\nI b.1 key 100 900\nA b.1 540 t2 900\n").time,
+            40);
+}
+
 }  // namespace
