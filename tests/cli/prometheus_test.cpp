@@ -230,11 +230,12 @@ TEST_F(Metrics, PrometheusScrapesThemAndTheDashboardAsksForNoOthers) {
       std::string expression = target["expr"];
       expression = std::regex_replace(expression, std::regex("\\$__rate_interval"), "1m");
       expression = std::regex_replace(expression, std::regex("\\$scope"), ".*");
-      EXPECT_TRUE(eventually([&] { return !query(expression).empty(); })) << expression;
+      Json result;
+      EXPECT_TRUE(eventually([&] { return !(result = query(expression)).empty(); })) << expression;
       const std::string legend = target.value("legendFormat", "");
       const std::regex label("\\{\\{([a-z]+)\\}\\}");
       for (std::sregex_iterator at(legend.begin(), legend.end(), label), end; at != end; ++at) {
-        EXPECT_TRUE(query(expression)[0]["metric"].contains((*at)[1].str())) << expression;
+        EXPECT_TRUE(result[0]["metric"].contains((*at)[1].str())) << expression;
       }
     }
   }
