@@ -25,6 +25,7 @@ namespace memcachedlock {
 namespace detail {
 class AsyncAcquire;
 class AsyncRelease;
+struct SharedFailure;
 }  // namespace detail
 
 /// The members of all three locks: the standard's *TimedLockable*, so that std::unique_lock,
@@ -128,7 +129,8 @@ class MEMCACHEDLOCK_EXPORT BasicLock {
   /// Nothing: without limit.
   using Limit = std::optional<std::chrono::nanoseconds>;
   bool acquire(Limit limit, const std::stop_token& stop);
-  MEMCACHEDLOCK_HIDDEN Release leave(std::optional<std::chrono::milliseconds> reservation);
+  MEMCACHEDLOCK_HIDDEN Release leave(std::optional<std::chrono::milliseconds> reservation,
+                                     const detail::SharedFailure* failure = nullptr);
   MEMCACHEDLOCK_HIDDEN void leave_for_good() noexcept;
 
   std::shared_ptr<const detail::LockSpec> spec_;

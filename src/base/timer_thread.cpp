@@ -58,6 +58,8 @@ Threads& threads() {
 constexpr std::chrono::milliseconds min_limit{5};
 constexpr std::chrono::hours max_limit{1};
 
+constexpr std::chrono::milliseconds look_interval{1};
+
 // Longer than most requests take; limits may be up to an hour.
 constexpr std::chrono::seconds max_idle{10};
 
@@ -183,6 +185,7 @@ void TimerThread::stop(bool for_good) {
 
 void TimerThread::run() {
   current = this;
+  Clock::time_point look_at{};
   mutex_.lock();
   while (!stopping_) {
     if (tasks_.empty()) {
@@ -200,6 +203,14 @@ void TimerThread::run() {
       // Holding no task: it may be cancelled meanwhile.
       sleep_until(std::min<Clock::time_point>(due, now + max_nap));
       continue;
+    }
+    if (pastime_ && now >= look_at) {
+      look_at = now + look_interval;
+      const auto pastime = pastime_;
+      mutex_.unlock();
+      pastime->look();  // which may bring a task forward
+      mutex_.lock();
+      if (stopping_ || tasks_.empty()) continue;
     }
     Batch batch = take_due(now);
     const auto next = latest_.empty() ? now + max_limit : *latest_.begin();

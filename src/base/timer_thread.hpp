@@ -64,6 +64,8 @@ class TimerThread {
     /// Returns at `until`, or after interrupt(), which may have come before; sometimes earlier.
     virtual void wait_until(Clock::time_point until) = 0;
     virtual void interrupt() = 0;
+    /// Between two tasks, now and then; must not wait.
+    virtual void look() = 0;
 
    protected:
     Pastime() = default;

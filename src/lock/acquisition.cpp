@@ -295,8 +295,8 @@ std::optional<std::string> Acquisition::out_of_line() noexcept {
 }
 
 void Acquisition::abandon() noexcept {
-  if (candidate_) candidate_->leave_later();
   if (const auto seat = out_of_line()) remove_token_later(spec_, *seat, WasStored::yes);
+  if (candidate_) candidate_->leave_later();
 }
 
 void Acquisition::notify(Event event) const {

@@ -67,6 +67,8 @@ class AsyncOperation::Task : public TimerThread::Task, public std::enable_shared
 
  protected:
   [[nodiscard]] bool is_cancelled() const { return cancelled_.load(); }
+  /// Before those that are due: they may be many, and only look.
+  void schedule_first() { (void)thread_.schedule(shared_from_this(), {{}, Clock::now()}); }
   /// False when the process ends.
   bool schedule() {
     const auto now = Clock::now();
@@ -110,7 +112,7 @@ class AsyncAcquire::AcquireTask final : public AsyncOperation::Task {
     held_ = lock.hold_.enter_unprotected(*spec_);
     if (held_) return;
     acquisition_.emplace(spec_, lock.hold_, Waiting::event_loop, limit, [weak = weak_from_this()] {
-      if (const auto self = weak.lock()) static_cast<AcquireTask&>(*self).schedule();
+      if (const auto self = weak.lock()) static_cast<AcquireTask&>(*self).schedule_first();
     });
   }
 
@@ -123,7 +125,9 @@ class AsyncAcquire::AcquireTask final : public AsyncOperation::Task {
     } catch (...) {
       trouble_ = std::current_exception();
     }
-    acquisition_.reset();  // out of the queue, before anybody is told
+    // Out of the queue, before anybody is told. Not by a request: all others wait for this thread.
+    if (!held_) acquisition_->abandon();
+    acquisition_.reset();
     return std::nullopt;
   }
 
@@ -164,14 +168,25 @@ AsyncAcquire::~AsyncAcquire() = default;
 class AsyncRelease::ReleaseTask final : public AsyncOperation::Task {
  public:
   ReleaseTask(BasicLock& lock, Done done)
-      : Task(lock.spec_->server.acquiring()), lock_(lock), done_(std::move(done)) {}
+      : Task(lock.spec_->server.acquiring()),
+        lock_(lock),
+        spec_(lock.spec_),
+        done_(std::move(done)) {}
 
  private:
+  /// Those due meanwhile share a failure that took long.
   std::optional<Clock::time_point> step() override {
+    Server& server = spec_->server;
+    const auto began = Clock::now();
+    const auto failure = server.failure_since(due_);
     try {
-      outcome_ = lock_.release();
+      outcome_ = lock_.leave(std::nullopt, failure ? &*failure : nullptr);
     } catch (...) {
       trouble_ = std::current_exception();
+    }
+    const auto limit = spec_->cluster->options().operation_timeout;
+    if (outcome_ == Release::unavailable && Clock::now() - began >= limit / 2) {
+      server.note_failure({false, "memcachedlock: a release was not answered", server.name()});
     }
     return std::nullopt;
   }
@@ -180,9 +195,11 @@ class AsyncRelease::ReleaseTask final : public AsyncOperation::Task {
   void give_up() noexcept override { done_ = nullptr; }
 
   BasicLock& lock_;
+  const SharedSpec spec_;
+  const Clock::time_point due_ = Clock::now();
   Done done_;
   std::exception_ptr trouble_;
-  Release outcome_ = Release::unavailable;
+  Release outcome_ = Release::lost;
 };
 
 AsyncRelease::AsyncRelease(BasicLock& lock, Done done)

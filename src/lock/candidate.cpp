@@ -527,7 +527,8 @@ Candidate::Attempt Candidate::hear(const Grant& grant) {
   const bool is_same_epoch = wait_.epoch && wait_.epoch->item &&
                              wait_.epoch->item->id == grant.epoch_id &&
                              wait_.epoch->item->number == grant.epoch_number;
-  if (until - now < lease / 2 || !wait_.item_lasts || !is_same_epoch || bid_.owner.is_named()) {
+  if (until - now < lease / 2 || !wait_.item_lasts || !is_same_epoch || bid_.owner.is_named() ||
+      !Holding::can_renew(*spec_)) {
     return judge(append_lease(*own, spec_->options.timeout), now);
   }
   // Stands for the others, of which it does not know more.

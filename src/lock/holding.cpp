@@ -278,7 +278,7 @@ bool Holding::may_hand_over(const LocalQueue::Claim& next) const {
   return record_.find(token_)->owner() == "-" && !next.bid().owner.is_named();
 }
 
-Release Holding::release() {
+Release Holding::release(const SharedFailure* failure) {
   if (generation_ != process_generation()) return Release::lost;  // the parent's
   Release outcome = Release::lost;
   bool passed = false;
@@ -288,6 +288,7 @@ Release Holding::release() {
     const bool in_time = owns();
     const bool was_held = state_.exchange(State::over) == State::held;
     try {
+      if (failure != nullptr) throw Unavailable(failure->what, spec_->key.text(), failure->server);
       if (in_time && was_held) passed = pass_on();
       // Also when the lease is over: waiters need not wait longer.
       outcome = passed ? Release::released : depart();
@@ -457,6 +458,15 @@ void Holding::prepare_renewal(const LockSpec& spec) {
     TimerThread::notifying().prepare();
   } catch (const std::system_error& error) {
     raise_no_thread(spec, error);
+  }
+}
+
+bool Holding::can_renew(const LockSpec& spec) {
+  try {
+    prepare_renewal(spec);
+    return true;
+  } catch (const Error&) {
+    return false;
   }
 }
 

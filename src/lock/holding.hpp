@@ -11,6 +11,7 @@
 #include <system_error>
 #include <vector>
 
+#include "base/failure.hpp"
 #include "base/timer_thread.hpp"
 #include "memcachedlock/fencing_token.hpp"
 #include "memcachedlock/options.hpp"
@@ -36,7 +37,8 @@ class Holding final : public TimerThread::Task, public std::enable_shared_from_t
   /// Begins a new lease, at least `lease` long and never shorter than before. False if it is
   /// lost. Throws Unavailable; the lease then runs on as it was.
   bool extend(std::chrono::milliseconds lease);
-  Release release();
+  /// `failure`: that the server does not answer, so that it is not asked.
+  Release release(const SharedFailure* failure = nullptr);
   /// release() by a background thread, for a caller that must not wait. False where there is none
   /// any more, or it can't be made.
   bool release_in_background();
@@ -51,6 +53,8 @@ class Holding final : public TimerThread::Task, public std::enable_shared_from_t
   void start_renewal();
   /// Makes the threads that start_renewal() needs. Throws Unavailable.
   static void prepare_renewal(const LockSpec& spec);
+  /// Whether it could do so.
+  static bool can_renew(const LockSpec& spec);
   /// Throws the Unavailable of that.
   [[noreturn]] static void raise_no_thread(const LockSpec& spec, const std::system_error& error);
   /// From now on its loss is reported in time, not only when found.

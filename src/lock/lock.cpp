@@ -82,12 +82,13 @@ bool BasicLock::acquire(Limit limit, const std::stop_token& stop) {
 Release BasicLock::release() { return leave(std::nullopt); }
 
 /// Out of one level; with the last one the lock is released, or reserved for a while.
-Release BasicLock::leave(std::optional<milliseconds> reservation) {
+Release BasicLock::leave(std::optional<milliseconds> reservation,
+                         const detail::SharedFailure* failure) {
   const OwnerId owner = hold_.owner;
   Release outcome = Release::released;
   const auto holding = hold_.leave(*spec_, reservation.has_value(), outcome);
   if (holding == nullptr) return outcome;
-  if (!reservation) return holding->release();
+  if (!reservation) return holding->release(failure);
   const auto forget = [owner, kept = std::weak_ptr(holding)] {
     if (const auto lapsed = kept.lock()) detail::ReentryTable::instance().forget(owner, lapsed);
   };

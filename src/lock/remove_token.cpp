@@ -296,8 +296,10 @@ void remove_token_later(const SharedSpec& spec, const std::string& token,
                         WasStored arrival) noexcept {
   try {
     const auto now = Clock::now();
+    // What was not answered may come late.
+    const auto pause = arrival == WasStored::yes ? milliseconds(0) : Removals::first_pause;
     spec->server.renewing().schedule(AllRemovals::instance().add(spec, token, arrival),
-                                     {now + Removals::first_pause, now + spec->options.timeout});
+                                     {now + pause, now + spec->options.timeout});
   } catch (const std::exception&) {  // no thread, no memory: it expires by itself
   }
 }

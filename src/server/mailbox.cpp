@@ -214,7 +214,7 @@ std::string Mailbox::address(const std::string& peer) {
   if (is_off_) return "-";
   const MutexLock lock(channel_mutex_);
   const auto now = Clock::now();
-  if ((!channel_ || missed_.load() >= max_missed) && now >= next_try_) {
+  if ((!channel_ || missed_.load() >= too_many_missed) && now >= next_try_) {
     next_try_ = now + retry_pause;
     renew(peer);
   }
@@ -275,7 +275,11 @@ void Mailbox::send(const Entry& waiter, const Grant& grant) {
 }
 
 void Mailbox::note_found() {
-  if (missed_.load() < max_missed) missed_.fetch_add(1);
+  if (missed_.load() < most_missed) missed_.fetch_add(2);
+}
+
+void Mailbox::note_told() {
+  if (missed_.load() > 0) missed_.fetch_sub(1);
 }
 
 bool Mailbox::join(Reader& reader) {
@@ -330,9 +334,13 @@ void Mailbox::deliver_all(int socket) {
     any = Inbox::deliver(message->token, std::move(message->grant));
     if (any) continue;
     // It waits no more, but messages do come.
-    missed_.store(0);
+    note_told();
     late_.fetch_add(1);
   }
+}
+
+void Mailbox::receive_now() {
+  if (const auto own = channel()) deliver_all(own->socket);
 }
 
 void Mailbox::interrupt() noexcept {

@@ -42,9 +42,9 @@ class Mailbox {
   /// socket fails, or the host's address changes, address() opens another, 5 s later.
   [[nodiscard]] bool is_open() const { return opened_.load(); }
   /// Whether grants have come in time lately, so that waiters need look but seldom.
-  [[nodiscard]] bool is_trusted() const { return is_open() && missed_.load() < max_missed; }
+  [[nodiscard]] bool is_trusted() const { return is_open() && missed_.load() < too_many_missed; }
   /// A waiter was told in time.
-  void note_told() { missed_.store(0); }
+  void note_told();
   /// A waiter has found by itself that it holds the lock.
   void note_found();
   /// How many have come, since the last call, for those that did not wait any more.
@@ -74,9 +74,13 @@ class Mailbox {
   /// `until`, or after interrupt(); sometimes earlier.
   void receive(Clock::time_point until);
   void interrupt() noexcept;
+  /// For any thread. Delivers what has come.
+  void receive_now();
 
  private:
-  static constexpr int max_missed = 3;
+  // What is missed counts twice: where half of the others tell, one does not count on it.
+  static constexpr int too_many_missed = 5;
+  static constexpr int most_missed = 8;
   static constexpr std::chrono::seconds retry_pause{5};
 
   /// By who runs the program, in its environment.
@@ -98,7 +102,7 @@ class Mailbox {
   std::shared_ptr<Channel> channel_ MCL_GUARDED_BY(channel_mutex_);
   Clock::time_point next_try_ MCL_GUARDED_BY(channel_mutex_){};  // to open one
   Mutex mutex_;
-  std::list<Reader*> readers_ MCL_GUARDED_BY(mutex_);    // the first one reads
+  std::list<Reader*> readers_ MCL_GUARDED_BY(mutex_);  // the first one reads
   int ipv4_sender_ MCL_GUARDED_BY(mutex_) = -1;
   int ipv6_sender_ MCL_GUARDED_BY(mutex_) = -1;
 };

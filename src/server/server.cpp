@@ -284,9 +284,8 @@ std::chrono::seconds Server::time_left(std::int64_t end) {
 bool Server::seems_past(std::int64_t time) { return clock_.get().seems_past(time); }
 
 std::string Server::told_at(const Key& key) {
-  return ask(key.text(), longest, [&](Connection& connection) {
-    return mailbox().address(connection.peer());
-  });
+  return ask(key.text(), longest,
+             [&](Connection& connection) { return mailbox().address(connection.peer()); });
 }
 
 void Server::tell_holders(const Record& record, const Snapshot& snapshot) {

@@ -43,6 +43,9 @@ class LoopPastime final : public TimerThread::Pastime {
     waker_.wait_until(until, mailbox_.has_loop_waits() ? &mailbox_ : nullptr);
   }
   void interrupt() override { waker_.wake(); }
+  void look() override {
+    if (mailbox_.has_loop_waits()) mailbox_.receive_now();
+  }
 
  private:
   Mailbox& mailbox_;
