@@ -123,6 +123,21 @@ TEST_F(NoThreads, GivingUpNeedsNone) {
 
 // Fault: the first thread of the library can't be made at first. Promise: requests are cut off
 // later.
+// Promise: who waited, and is told that it holds the lock, holds it, although no thread can be made
+// that would confirm it.
+TEST_F(NoThreads, WhoIsToldHoldsAllTheSame) {
+  mcl::Lock holder(mcl::MemcachedClient(server.address()), "key");
+  holder.lock();
+  mcl::RLock lock(client, "key", {.owner = mcl::OwnerId::unique()});
+  std::jthread waiter([&] { lock.lock(); });
+  EXPECT_TRUE(eventually([&] { return queued(server) == 1; }));
+  threads_left = 0;
+  EXPECT_EQ(holder.release(), mcl::Release::released);
+  waiter.join();
+  EXPECT_TRUE(lock.owns_lock());
+  EXPECT_GT(lock.remaining(), 10s);  // the whole lease
+}
+
 TEST_F(NoThreads, AFirstFailureIsForgotten) {
   EXPECT_TRUE(ended_well(in_child([&] {
     const mcl::MemcachedClient hasty(server.address(), {.operation_timeout = 200ms});

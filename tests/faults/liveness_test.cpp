@@ -23,6 +23,7 @@
 #include "support/local_server.hpp"
 #include "support/lock_once.hpp"
 #include "support/loopback.hpp"
+#include "support/queued.hpp"
 #include "support/recorder.hpp"
 
 namespace mcl = memcachedlock;
@@ -207,6 +208,52 @@ TEST_F(Liveness, AsyncWaitsShareWhatOneOfThemFinds) {
   EXPECT_TRUE(eventually([&] { return ended == 8; }));
   EXPECT_LT(std::chrono::steady_clock::now() - began, 20s);  // one after the other: 32 s
   server.resume();
+}
+
+// Fault: the server hangs while event loops wait in its queues, and release. Promise: that costs
+// all of them one limit, and not one each; who gives up meanwhile needs no answer.
+TEST_F(Liveness, WhatEventLoopsDoSharesAFailure) {
+  constexpr int keys = 16;
+  options.operation_timeout = 2s;
+  const auto shared = client();
+  std::deque<mcl::Lock> held;
+  std::deque<mcl::Lock> waiting;
+  std::vector<pid_t> holders;
+  std::deque<mcl::detail::AsyncAcquire> acquires;
+  std::deque<mcl::detail::AsyncRelease> releases;
+  std::atomic<int> ended{0};
+  for (int i = 0; i < keys; ++i) {
+    held.emplace_back(shared, "k" + std::to_string(i));
+    held.back().lock();
+    holders.push_back(held_elsewhere("w" + std::to_string(i), {.timeout = 1h}));
+    waiting.emplace_back(shared, "w" + std::to_string(i));
+    acquires.emplace_back(waiting.back(), std::nullopt,
+                          [&](const std::exception_ptr& /*trouble*/, bool) { ++ended; });
+    acquires.back().start();
+  }
+  ASSERT_TRUE(eventually([&] { return queued(server, "w" + std::to_string(keys - 1)) == 1; }));
+  server.pause();
+  const auto began = std::chrono::steady_clock::now();
+  for (int i = 0; i < keys; ++i) {
+    if (i % 2 == 0) acquires[static_cast<std::size_t>(i)].cancel();
+    releases.emplace_back(held[static_cast<std::size_t>(i)],
+                          [&](const std::exception_ptr& trouble, mcl::Release outcome) {
+                            EXPECT_FALSE(trouble);
+                            EXPECT_EQ(outcome, mcl::Release::unavailable);
+                            ++ended;
+                          });
+    releases.back().start();
+  }
+  EXPECT_TRUE(eventually([&] { return ended == 2 * keys; }));
+  EXPECT_LT(std::chrono::steady_clock::now() - began, keys * 2s / 2);
+  server.resume();
+  for (int i = 0; i < keys; ++i) {
+    EXPECT_TRUE(eventually([&] {
+      return server.get("memcachedlock:k" + std::to_string(i)).empty() &&
+             queued(server, "w" + std::to_string(i)) == 0;
+    }));
+  }
+  for (const pid_t holder : holders) end(holder);
 }
 
 // Fault: many acquires fail. Promise: of what was never sent nothing is done later; what may have
@@ -524,6 +571,18 @@ TEST_F(Liveness, ExitEndsWithAsyncWaitsPending) {
     EXPECT_TRUE(eventually([&] { return recorder->count(mcl::EventKind::contended) == 3; }));
   }));
   end(holder);
+}
+
+// Promise: what is reserved goes with its process, and not at its END.
+TEST_F(Liveness, ExitFreesWhatIsReserved) {
+  EXPECT_TRUE(exits_well([&] {
+    mcl::ZLockOptions mine;
+    mine.reservation = 30s;
+    static auto& lock = *new mcl::ZLock<Conflict>(client(), "key", mine);
+    lock.lock();
+    lock.reserve();
+  }));
+  EXPECT_EQ(server.get("memcachedlock:key"), "");
 }
 
 TEST_F(Liveness, ExitMayBeCalledByWhoIsTold) {

@@ -154,7 +154,7 @@ class FullItem : public HandWritten {
  protected:
   /// Leaves no room for another word.
   void fill(std::string text) const {
-    for (const std::size_t length : {100'000, 10'000, 1'000, 100, 10, 1}) {
+    for (std::size_t length = 100'000; length > 0; length /= 10) {
       const std::string word = " -" + std::string(length, 'x');
       do {
         text += word;

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <ctime>
 #include <memory>
 #include <string>
 #include <thread>
@@ -269,6 +270,30 @@ TEST_F(Told, OneReadsForAllAndAnotherAfterIt) {
   second.join();
   EXPECT_TRUE(has);
   EXPECT_EQ(recorder->count(mcl::GrantKind::told) + recorder->count(mcl::GrantKind::found), 1);
+}
+
+// Fault: the program closes all descriptors, ours too. Promise: nobody spins, and the lock comes.
+TEST_F(Told, ClosedDescriptorsAreMadeAnew) {
+  put_holder();
+  const pid_t child = in_child([&] {
+    const mcl::MemcachedClient own(server.address());
+    auto lock = stranger(own, 1h);
+    std::jthread waiter([&] { lock.lock(); });
+    EXPECT_TRUE(eventually([&] { return port() != 0; }));
+    closefrom(3);
+    const auto began = std::chrono::steady_clock::now();
+    const std::clock_t used = std::clock();
+    EXPECT_TRUE(eventually([&] { return lock.owns_lock(); }));
+    waiter.join();
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began;
+    const double busy = static_cast<double>(std::clock() - used) / CLOCKS_PER_SEC;
+    EXPECT_LT(busy, took.count() / 2);
+    return true;
+  });
+  EXPECT_TRUE(eventually([&] { return queued(server) == 1; }));
+  std::this_thread::sleep_for(2s);  // in which it would spin
+  append(" -held.1");
+  EXPECT_TRUE(ended_well(child));
 }
 
 // A child has a socket of its own.

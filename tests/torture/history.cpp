@@ -185,8 +185,9 @@ Idle longest_idle(const History& history) {
     for (const auto& [id, attempt] : history.attempts) {
       const std::int64_t ended = std::max(attempt.acquired, attempt.refused);
       if (attempt.key != key || ended == 0) continue;
-      auto gap = std::partition_point(gaps.begin(), gaps.end(),
-                                      [&](const auto& one) { return one.second <= attempt.asked; });
+      auto gap = std::partition_point(
+          gaps.begin(), gaps.end(),
+          [asked = attempt.asked](const auto& one) { return one.second <= asked; });
       for (; gap != gaps.end() && gap->first < ended; ++gap) {
         const std::int64_t time =
             std::min(gap->second, ended) - std::max(gap->first, attempt.asked);
