@@ -283,7 +283,6 @@ TEST_F(Told, ClosedDescriptorsAreMadeAnew) {
     closefrom(3);
     const auto began = std::chrono::steady_clock::now();
     const std::clock_t used = std::clock();
-    EXPECT_TRUE(eventually([&] { return lock.owns_lock(); }));
     waiter.join();
     const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began;
     const double busy = static_cast<double>(std::clock() - used) / CLOCKS_PER_SEC;
