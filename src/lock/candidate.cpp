@@ -103,11 +103,12 @@ void Candidate::leave_seat(const std::string& token) noexcept {
 }
 
 void Candidate::leave_later() noexcept {
-  if (std::exchange(queued_, false)) remove_token_later(spec_, token_, WasStored::yes);
+  if (std::exchange(queued_, false) && !is_copy())
+    remove_token_later(spec_, token_, WasStored::yes);
 }
 
 std::optional<std::string> Candidate::give_seat() {
-  if (!std::exchange(queued_, false)) return std::nullopt;
+  if (!std::exchange(queued_, false) || is_copy()) return std::nullopt;
   std::string seat = token_;
   renew_token();
   return seat;
@@ -174,6 +175,7 @@ Snapshot Candidate::append_lease(const Entry& own, milliseconds lease) {
 
 Snapshot Candidate::write(Record record, const Cas& cas) {
   sent_ = std::move(record);
+  sent_->words = sent_->entries.size();
   const LockOptions& options = spec_->options;
   Term term{{}, options.timeout, std::max(max_lifetime(options.timeout), same_term(*sent_).item)};
   const Entry* const own = sent_->find(token_);
@@ -426,6 +428,7 @@ Candidate::Attempt Candidate::judge(Snapshot snapshot, Clock::time_point started
                        found->entries.front().owner() == bid_.owner.word() && !is_shut;
     if (std::exchange(has_removed, false)) server.tell_holders(*found, snapshot);
     const Dead dead = find_dead(*found);
+    if (dead.entries.empty()) wrote_rest_ = false;
     if (joins || !dead.entries.empty() || found->entries.empty()) {
       started = Clock::now();
       if (!dead.entries.empty()) {

@@ -73,7 +73,8 @@ Server::Rewrite Holding::prepare(Rewriting& one) {
   const bool alone = record_.entries.size() == 1;
   const auto soon = max_lifetime(one.lease) / 2;
   const bool is_due = record_.is_long() || record_.expiry < spec_->server.end_of(soon);
-  one.by_cas = one.must_cas || alone || record_.expiry == 0 || (is_due && one.may_cas);
+  one.by_cas = one.must_cas || alone || record_.expiry == 0 ||
+               (is_due && one.may_cas && cas_.asked != Clock::time_point::min());
   one.may_cas = false;
   Server::Rewrite request{.key = &spec_->key,
                           .record = nullptr,
@@ -122,8 +123,9 @@ void Holding::accept(Rewriting& one, Clock::time_point started, const std::optio
   if (!landed || !item_lasts) {
     one.must_cas = one.must_cas || !one.by_cas;
     if (landed && record_.expiry != 0) {
+      const auto now = Clock::now();
       const milliseconds left = spec_->server.time_left(record_.expiry);
-      one.lasts = Clock::now() + left - left / 100 - std::chrono::seconds(1);
+      one.lasts = now + left - left / 100 - std::chrono::seconds(1);
     }
     return;
   }
@@ -429,19 +431,17 @@ std::optional<TimerThread::Times> Holding::lapse() {
   return std::nullopt;
 }
 
-/// The process ends: nobody will take up what is reserved.
+/// The process ends: nobody will take up what is reserved. What exit() was called in may hold the
+/// mutex.
 void Holding::on_stop() {
-  if (generation_ != process_generation()) return;
-  const MutexLock lock(mutex_);
+  constexpr milliseconds most{300};
+  static const auto until = Clock::now() + most;  // for all of them
+  if (!is_reserved() || generation_ != process_generation() || Clock::now() >= until) return;
+  if (!mutex_.try_lock()) return;
   State reserved = State::reserved;
-  if (!state_.compare_exchange_strong(reserved, State::over)) return;
-  Server& server = spec_->server;
-  if (Clock::now() < server.resting_until()) return;
-  try {
-    remove_token(server, spec_->key, token_, record_, cas_);
-  } catch (const Error&) {  // nor do the others wait for it
-    server.rest(Clock::now() + rest_time);
-  }
+  const bool lapses = state_.compare_exchange_strong(reserved, State::over);
+  mutex_.unlock();
+  if (lapses) remove_token_at_exit(spec_, token_);
 }
 
 void Holding::raise_no_thread(const LockSpec& spec, const std::system_error& error) {
@@ -630,13 +630,18 @@ void Holding::end_renewal(Renewal& renewal, Clock::time_point started) {
   } else {
     // Lease time is left: again, more often than the first time.
     constexpr milliseconds shortest_pause{5};
+    const auto longest_pause = std::clamp(lease / 20, shortest_pause, milliseconds(1'000));
     if (renewal.answered) {
       // The word counts as far as the item lasts.
       if (renewal.rewriting.lasts > deadline_.load()) deadline_.store(renewal.rewriting.lasts);
-      next_renewal_ = Clock::now() + shortest_pause;
+      // Soon, where somebody came between; else nothing lands, as where the server's memory is
+      // full.
+      const bool is_news = std::exchange(crowded_at_, cas_.id) != cas_.id;
+      crowded_pause_ = is_news ? shortest_pause : std::min(2 * crowded_pause_, longest_pause);
+      next_renewal_ = Clock::now() + crowded_pause_;
     } else {
       spec_->server.rest(Clock::now() + std::min(rest_time, lease / 20));
-      next_renewal_ = started + std::clamp(lease / 20, shortest_pause, milliseconds(1'000));
+      next_renewal_ = started + longest_pause;
     }
   }
   renewal.is_news =

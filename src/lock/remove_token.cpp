@@ -304,4 +304,11 @@ void remove_token_later(const SharedSpec& spec, const std::string& token,
   }
 }
 
+void remove_token_at_exit(const SharedSpec& spec, const std::string& token) noexcept {
+  try {
+    AllRemovals::instance().add(spec, token, WasStored::yes)->on_stop();
+  } catch (const std::exception&) {  // no memory: it expires by itself
+  }
+}
+
 }  // namespace memcachedlock::detail

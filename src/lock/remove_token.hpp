@@ -61,10 +61,12 @@ std::optional<Release> remove_token(Server& server, const Key& key, const std::s
 /// acquire that was not answered may still land, and would keep others out for a whole lease.
 enum class WasStored { yes, maybe };
 
-/// remove_token() in the background. Tries until the item's lifetime is
-/// certainly over. Removals from a server share their reads, and there are at most 10 000 of
-/// them: the oldest are then left to expire by themselves, as all are where no thread can be made.
+/// remove_token() in the background. Tries until its lease is certainly over. Removals from a
+/// server share their reads, and there are at most 10 000 of them: the oldest are then left to
+/// expire by themselves, as all are where no thread can be made.
 void remove_token_later(const SharedSpec& spec, const std::string& token,
                         WasStored arrival = WasStored::maybe) noexcept;
+/// Once, and not for long: the threads of the library are stopped.
+void remove_token_at_exit(const SharedSpec& spec, const std::string& token) noexcept;
 
 }  // namespace memcachedlock::detail

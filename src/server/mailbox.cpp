@@ -317,7 +317,7 @@ void Mailbox::receive(Clock::time_point until) {
     }
   }
   if ((ends[0].revents & POLLIN) != 0) deliver_all(own->socket);
-  if ((events & wrong) != 0) give_up(own, (events & POLLNVAL) != 0);
+  if ((events & wrong) != 0) give_up(own, (events & (POLLNVAL | POLLHUP)) != 0);
 }
 
 /// What has come, but not more than a turn's worth: a flood must not keep the reader from looking.

@@ -585,6 +585,34 @@ TEST_F(Liveness, ExitFreesWhatIsReserved) {
   EXPECT_EQ(server.get("memcachedlock:key"), "");
 }
 
+/// Ends the process while a request of the thread that arms it is under way.
+class ExitsInARequest : public mcl::Observer {
+ public:
+  void arm() { by_ = std::this_thread::get_id(); }
+  void on_event(const mcl::Event& /*event*/) override {}
+  void on_round_trip(std::string_view /*server*/, std::chrono::nanoseconds /*time*/) override {
+    if (std::this_thread::get_id() == by_) std::exit(0);
+  }
+
+ private:
+  std::thread::id by_;
+};
+
+// Promise: the end of the process waits for no lock that its own thread uses.
+TEST_F(Liveness, ExitMayBeCalledInARequestOfARenewedLock) {
+  for (const bool extends : {true, false}) {
+    EXPECT_TRUE(exits_well([&] {
+      const auto exits = std::make_shared<ExitsInARequest>();
+      options.observer = exits;
+      static auto& lock = *new mcl::Lock(client(), "key", {.timeout = 1h, .renew = true});
+      lock.lock();
+      exits->arm();
+      (void)(extends ? lock.extend() : lock.release() == mcl::Release::released);
+    }));
+    server.ask("delete memcachedlock:key");
+  }
+}
+
 TEST_F(Liveness, ExitMayBeCalledByWhoIsTold) {
   EXPECT_TRUE(ended_well(in_child([&]() -> bool {
     alarm(60);

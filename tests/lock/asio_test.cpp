@@ -2,6 +2,8 @@
 #include "memcachedlock/asio.hpp"
 
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <boost/asio/awaitable.hpp>
@@ -24,6 +26,7 @@
 #include <vector>
 
 #include "memcachedlock/memcachedlock.hpp"
+#include "support/between_processes.hpp"
 #include "support/local_server.hpp"
 #include "support/queued.hpp"
 #include "support/recorder.hpp"
@@ -110,6 +113,55 @@ TEST_F(Asio, AHandOverThatCannotBeTakenIsRemoved) {
   ended.get_future().wait();
   thread.join();
   EXPECT_TRUE(eventually([&] { return server.get("memcachedlock:key").empty(); }));
+}
+
+/// Forks in the thread of the event loops, which has just entered the queue.
+class ForksWhenContended : public mcl::Observer {
+ public:
+  explicit ForksWhenContended(std::chrono::milliseconds childs_pause) : pause_(childs_pause) {}
+  void on_event(const mcl::Event& event) override {
+    if (event.kind == mcl::EventKind::given_up && child == 0) *gave_up = true;
+    if (event.kind != mcl::EventKind::contended || forked_.exchange(true)) return;
+    child = fork();
+    if (child == 0) std::this_thread::sleep_for(pause_);
+  }
+  pid_t child = -1;
+  Shared<std::atomic<bool>> gave_up;
+
+ private:
+  const std::chrono::milliseconds pause_;
+  std::atomic<bool> forked_{false};
+};
+
+// Promise: a child that gives up a wait of its parent leaves the parent's entry alone.
+TEST_F(Asio, AForkedChildGivesUpNothingOfItsParents) {
+  const pid_t holder = in_child([&] {
+    const mcl::MemcachedClient own(server.address());
+    mcl::Lock lock(own, "key");
+    lock.lock();
+    return eventually([&] { return queued(server) == 1; }) &&
+           lock.release() == mcl::Release::released;
+  });
+  ASSERT_TRUE(eventually([&] { return server.get("memcachedlock:key") != ""; }));
+  const auto forks = std::make_shared<ForksWhenContended>(2'500ms);
+  const mcl::MemcachedClient own(server.address(), {.observer = forks});
+  // Where contention was seen lately, a waiter enters the queue at once.
+  EXPECT_FALSE(mcl::Lock(client, "key").try_lock());
+  mcl::Lock lock(own, "key", {.timeout = 1h});
+  bool got = false;
+  mcl::async_try_lock_for(executor(), lock, 2s,
+                          [&](const std::exception_ptr&, bool held) { got = held; });
+  loop.run();
+  ASSERT_TRUE(ended_well(holder));
+  ASSERT_TRUE(got);
+  ASSERT_GT(forks->child, 0);
+  EXPECT_TRUE(eventually([&] { return forks->gave_up->load(); }));
+  std::this_thread::sleep_for(500ms);  // in which the child's background would have removed it
+  EXPECT_FALSE(mcl::Lock(mcl::MemcachedClient(server.address()), "key").try_lock());
+  EXPECT_EQ(lock.release(), mcl::Release::released);
+  kill(forks->child, SIGKILL);
+  int status = 0;
+  EXPECT_EQ(waitpid(forks->child, &status, 0), forks->child);
 }
 
 TEST_F(Asio, ErrorsComeAsExceptions) {
