@@ -125,7 +125,8 @@ void Holding::accept(Rewriting& one, Clock::time_point started, const std::optio
     if (landed && record_.expiry != 0) {
       const auto now = Clock::now();
       const milliseconds left = spec_->server.time_left(record_.expiry);
-      one.lasts = now + left - left / 100 - std::chrono::seconds(1);
+      one.lasts = std::min<Clock::time_point>(started + one.lease,
+                                              now + left - left / 100 - std::chrono::seconds(1));
     }
     return;
   }

@@ -68,6 +68,7 @@ class Hosts : public testing::Test {
     }
     if (!made) return;
     for (const std::string& host : {server, one, two}) run("ip netns del " + host);
+    if (!made_too.empty()) run("ip netns del " + made_too);
   }
   static bool run(const std::string& command) {
     return std::system((command + " 2>/dev/null").c_str()) == 0;
@@ -154,6 +155,7 @@ class Hosts : public testing::Test {
   const std::string one = name + "a";
   const std::string two = name + "b";
   bool made = false;
+  std::string made_too;
   pid_t memcached = -1;
 };
 
@@ -193,8 +195,8 @@ TEST_F(Hosts, NeedNotReachEachOther) {
   leave(*b, waiter);
 }
 
-// Fault: a host has an address that others do not know, as behind address translation or in a
-// container. Promise: its waiters find out, and it tells others.
+// Fault: a host has an address that others do not know, as in a container. Promise: its waiters
+// find out, and it tells others.
 TEST_F(Hosts, MayHaveAnAddressThatOthersDoNotKnow) {
   for (const bool hidden_waits : {true, false}) {
     Shared<Seen> a;
@@ -212,6 +214,49 @@ TEST_F(Hosts, MayHaveAnAddressThatOthersDoNotKnow) {
     }
     leave(*b, waiter);
   }
+}
+
+// Fault: a host stands behind address translation, here by host two. Promise: as above.
+TEST_F(Hosts, MayStandBehindAddressTranslation) {
+  const std::string inner = name + "c";
+  must("ip netns add " + inner);
+  made_too = inner;
+  must("ip -n " + two + " link add inner type veth peer name eth netns " + inner);
+  for (const auto& [end, interface, number] :
+       {std::tuple(two, "inner", "1"), std::tuple(inner, "eth", "2")}) {
+    must("ip -n " + end + " addr add 10.88.0." + number + "/24 dev " + interface);
+    must("ip -n " + end + " link set " + interface + " up");
+  }
+  must("ip -n " + inner + " link set lo up");
+  must("ip -n " + inner + " route add default via 10.88.0.1");
+  const std::string in_two = "ip netns exec " + two + " ";
+  must(in_two + "sh -c 'echo 1 >/proc/sys/net/ipv4/ip_forward'");
+  must(in_two + "nft add table ip nat");
+  must(in_two + "nft 'add chain ip nat post { type nat hook postrouting priority 100; }'");
+  must(in_two + "nft add rule ip nat post oifname eth masquerade");
+  ASSERT_TRUE(reaches(inner, "10.77.2.1:11211"));
+  int told = 0;
+  for (int round = 0; round < 3; ++round) {
+    for (const bool inner_waits : {true, false}) {
+      Shared<Seen> a;
+      Shared<Seen> b;
+      const auto in_inner = [&](Seen& seen) { return user(inner, "10.77.2.1:11211", seen); };
+      const auto outside = [&](Seen& seen) { return user(one, "10.77.1.1:11211", seen); };
+      const pid_t holder = inner_waits ? outside(*a) : in_inner(*a);
+      ASSERT_TRUE(eventually([&] { return a->holds.load(); }));
+      const pid_t waiter = inner_waits ? in_inner(*b) : outside(*b);
+      ASSERT_TRUE(waits_for(1));
+      leave(*a, holder);
+      EXPECT_TRUE(eventually([&] { return b->holds.load(); }));
+      if (inner_waits) {
+        EXPECT_EQ(b->found, 1);
+      } else {
+        told += b->told;  // unless it looks at that very moment
+      }
+      leave(*b, waiter);
+    }
+  }
+  EXPECT_GT(told, 0);
 }
 
 // Fault: the host of the next in the queue, or of the holder, goes away. Promise: the others get

@@ -4,7 +4,7 @@
 build_packages="g++ cmake ninja-build pkg-config libmemcached-dev libfmt-dev libssl-dev"
 test_packages="memcached libgtest-dev libbenchmark-dev libsqlite3-dev sasl2-bin libsasl2-modules faketime
   postgresql libpqxx-dev libcli11-dev nlohmann-json3-dev zsh fish groff-base
-  prometheus prometheus-cpp-dev curl doxygen graphviz git lintian mmdebstrap dpkg-dev locales openssl util-linux redis-server nutcracker iproute2"
+  prometheus prometheus-cpp-dev curl doxygen graphviz git lintian mmdebstrap dpkg-dev locales openssl util-linux redis-server nutcracker iproute2 nftables"
 # 1.77 or later; Debian 12 has 1.74 by the plain name.
 # shellcheck disable=SC1091  # not a file of ours
 if (source /etc/os-release && [ "${VERSION_CODENAME:-}" = bookworm ]); then
