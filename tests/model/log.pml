@@ -6,7 +6,7 @@
  * their own. FAULTS times in all, a request is lost, or is late (it lands at any time later, also
  * behind requests that the client sent after it), or its reply is lost; a client dies; the server
  * restarts (-DRESTARTS). A message that tells a waiter that it holds the lock may at any time be
- * lost, late, doubled or of an earlier wait; UNTOLD: none arrives, as in the library so far.
+ * lost, late, doubled or of an earlier wait; UNTOLD: none arrives.
  *
  * The record is kept as what its words amount to: an append applies its word. That is equivalent,
  * since the meaning of a log is a left fold; but a rewriting writes each entry as a word (+ or *)

@@ -75,6 +75,7 @@ expect wrong "NO_CLEANUP" -DLIVE -DNO_CLEANUP
 
 model=log.pml
 small="-DRENEWALS=0 -DREWRITES=0"
+three="-DCLIENTS=3 -DFAULTS=0 -DLEASE=3 -DGRACE=2"
 twice="-DATTEMPTS=2 -DFAULTS=0"
 expect right "log: 2 clients, 1 fault" -DFAULTS=1
 # shellcheck disable=SC2086  # several flags each
@@ -86,6 +87,7 @@ expect right "log: 2 clients, 1 fault" -DFAULTS=1
   if [ "${1:-}" = --full ]; then
     expect right "log: 2 clients, 2 faults" -DFAULTS=2
     expect right "log: a reader and a writer" -DM0=S
+    expect right "log: 3 clients" $three $small
   fi
   expect wrong "log: END_BACK" -DEND_BACK -DRENEWALS=2
   for variant in ENTRY_TOKEN BEYOND_EXPIRY; do expect wrong "log: $variant" -D$variant -DFAULTS=0; done
@@ -94,6 +96,7 @@ expect right "log: 2 clients, 1 fault" -DFAULTS=1
   done
   expect wrong "log: ANY_TOKEN" -DANY_TOKEN $twice $small
   expect wrong "log: OTHER_LINE" -DOTHER_LINE -DRESTARTS
+  expect wrong "log: SEEN_FROM_SENT" -DSEEN_FROM_SENT $three $small
   expect wrong "log: NO_LOOK" -DNO_LOOK -DLIVE -DFAULTS=0 -DLEASE=4 -DGRACE=3
 }
 finish
