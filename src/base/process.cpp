@@ -70,7 +70,7 @@ struct Identity {
 };
 
 Identity& identity() {
-  static auto& instance = *new PerProcess<Identity>;  // used until the very end of the process
+  static constinit PerProcessForever<Identity> instance;
   return instance.get();
 }
 

@@ -16,16 +16,15 @@ unsigned process_generation() noexcept;
 /// A T that each process makes itself. A child leaves its parent's T untouched: its mutexes may
 /// be locked by threads the child does not have, and its sockets are the parent's. If T can be
 /// made with a pointer to the parent's (or null) first, it is.
+///
+/// This one is for static storage: it is made by the compiler (`constinit`), so no thread can be at
+/// that while another forks, and is never destroyed, as locks may outlive static storage.
 template <class T>
-class PerProcess {
+class PerProcessForever {
  public:
-  PerProcess() = default;
-  PerProcess(const PerProcess&) = delete;
-  PerProcess& operator=(const PerProcess&) = delete;
-  ~PerProcess() {
-    Node* node = node_.load(std::memory_order_acquire);
-    if (node != nullptr && node->generation == process_generation()) delete node;
-  }
+  PerProcessForever() = default;
+  PerProcessForever(const PerProcessForever&) = delete;
+  PerProcessForever& operator=(const PerProcessForever&) = delete;
 
   template <class... Args>
   T& get(const Args&... args) {
@@ -46,7 +45,7 @@ class PerProcess {
     return node != nullptr && node->generation == process_generation() ? &node->value : nullptr;
   }
 
- private:
+ protected:
   struct Node {
     template <class... Args>
     Node(unsigned made_in, Node* before, const Args&... args)
@@ -64,6 +63,19 @@ class PerProcess {
     T value;
   };
   std::atomic<Node*> node_{nullptr};
+};
+
+/// One that is destroyed.
+template <class T>
+class PerProcess : public PerProcessForever<T> {
+ public:
+  PerProcess() = default;
+  PerProcess(const PerProcess&) = delete;
+  PerProcess& operator=(const PerProcess&) = delete;
+  ~PerProcess() {
+    auto* const node = this->node_.load(std::memory_order_acquire);
+    if (node != nullptr && node->generation == process_generation()) delete node;
+  }
 };
 
 /// 128 random bits of this process in hex, then a number: no two acquisitions share it.

@@ -47,11 +47,13 @@ struct Threads {
 
 Threads& threads() {
   // Never destroyed: locks of static storage may be released after every destructor of ours.
-  static auto& all = *new PerProcess<Threads>;
-  static const bool registered = std::atexit([] {
-                                   if (Threads* mine = all.find()) mine->stop_all();
-                                 }) == 0;
-  (void)registered;
+  static constinit PerProcessForever<Threads> all;
+  static std::atomic<bool> registered{false};
+  if (!registered.exchange(true)) {
+    std::atexit([] {
+      if (Threads* mine = all.find()) mine->stop_all();
+    });
+  }
   return all.get();
 }
 

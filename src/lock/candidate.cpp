@@ -44,7 +44,7 @@ Clock::duration drift_of(Clock::duration lease) { return lease / 100 + milliseco
 class FirstSights {
  public:
   static FirstSights& instance() {
-    static auto& all = *new PerProcess<FirstSights>;  // locks may outlive static storage
+    static constinit PerProcessForever<FirstSights> all;
     return all.get();
   }
   /// `place`: of the lock, and in its record.

@@ -8,7 +8,7 @@
 namespace memcachedlock::detail {
 
 ReentryTable& ReentryTable::instance() {
-  static auto& owners = *new PerProcess<ReentryTable>;  // locks may outlive static storage
+  static constinit PerProcessForever<ReentryTable> owners;
   return owners.get();
 }
 

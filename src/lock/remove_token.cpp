@@ -148,7 +148,7 @@ struct AllRemovals {
   std::unordered_map<const Server*, std::weak_ptr<Removals>> by_server MCL_GUARDED_BY(mutex);
 
   static AllRemovals& instance() {
-    static auto& all = *new PerProcess<AllRemovals>;  // locks may outlive static storage
+    static constinit PerProcessForever<AllRemovals> all;
     return all.get();
   }
   std::shared_ptr<Removals> add(const SharedSpec& spec, const std::string& token,

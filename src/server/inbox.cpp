@@ -14,7 +14,7 @@ struct Inbox::All {
   std::map<std::string, Inbox*, std::less<>> by_token MCL_GUARDED_BY(mutex);
 
   static All& instance() {
-    static auto& all = *new PerProcess<All>;  // locks may outlive static storage
+    static constinit PerProcessForever<All> all;
     return all.get();
   }
 };

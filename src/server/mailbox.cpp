@@ -161,7 +161,7 @@ struct Mailbox::All {
 };
 
 Mailbox& Mailbox::of(const std::string& server) {
-  static auto& all = *new PerProcess<All>;  // locks may outlive static storage
+  static constinit PerProcessForever<All> all;
   All& mine = all.get();
   const MutexLock lock(mine.mutex);
   return mine.by_server[server];

@@ -70,7 +70,7 @@ struct Lookups {
   std::map<std::string, std::shared_ptr<Lookup>> under_way MCL_GUARDED_BY(mutex);
 
   static Lookups& instance() {
-    static auto& all = *new PerProcess<Lookups>;
+    static constinit PerProcessForever<Lookups> all;
     return all.get();
   }
 

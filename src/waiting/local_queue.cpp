@@ -32,7 +32,7 @@ struct Queues {
   std::array<Shard, 64> shards;
 
   static Queues& instance() {
-    static auto& all = *new PerProcess<Queues>;  // locks may outlive static storage
+    static constinit PerProcessForever<Queues> all;
     return all.get();
   }
   Shard& shard(const std::string& name) {
