@@ -143,13 +143,13 @@ TEST_F(Asio, AForkedChildGivesUpNothingOfItsParents) {
            lock.release() == mcl::Release::released;
   });
   ASSERT_TRUE(eventually([&] { return server.get("memcachedlock:key") != ""; }));
-  const auto forks = std::make_shared<ForksWhenContended>(2'500ms);
+  const auto forks = std::make_shared<ForksWhenContended>(4'500ms);
   const mcl::MemcachedClient own(server.address(), {.observer = forks});
   // Where contention was seen lately, a waiter enters the queue at once.
   EXPECT_FALSE(mcl::Lock(client, "key").try_lock());
   mcl::Lock lock(own, "key", {.timeout = 1h});
   bool got = false;
-  mcl::async_try_lock_for(executor(), lock, 2s,
+  mcl::async_try_lock_for(executor(), lock, 4s,
                           [&](const std::exception_ptr&, bool held) { got = held; });
   loop.run();
   ASSERT_TRUE(ended_well(holder));
