@@ -256,8 +256,6 @@ class Observation {
         seen.counted_since = now;
         seen.counted_from = lock.releases;
       }
-      seen.turns = lock.releases - seen.counted_from;
-      seen.counted = now - seen.counted_since;
       seen.last_look = looks_;
       seen.waiting = !lock.waiters.empty();
       seen.was_waited_for = seen.was_waited_for || seen.waiting;
@@ -275,7 +273,7 @@ class Observation {
   /// of the time.
   [[nodiscard]] std::optional<double> taken(const LockStatus& lock) const {
     const Seen& seen = seen_.at(lock.item);
-    if (seen.turns > 0) return 1 / seen.turn().count();
+    if (seen.turns() > 0) return 1 / turn(seen).count();
     // Between holders that wait for each other it is free for an unknown time.
     if (lock.usual_hold.count() == 0 || seen.was_waited_for) return std::nullopt;
     return busy(lock) / std::chrono::duration<double>(lock.usual_hold).count();
@@ -289,11 +287,11 @@ class Observation {
   };
   [[nodiscard]] std::optional<HandOver> hand_over(const LockStatus& lock) const {
     const Seen& seen = seen_.at(lock.item);
-    if (seen.turns == 0 || lock.usual_hold.count() == 0) return std::nullopt;
-    const auto turn = std::chrono::duration_cast<std::chrono::microseconds>(seen.turn());
-    const auto time = turn - lock.usual_hold;
-    const auto error = turn / static_cast<std::int64_t>(
-                                  seen.turns);  // a look may come just before a release, or after
+    if (seen.turns() == 0 || lock.usual_hold.count() == 0) return std::nullopt;
+    const auto mean = std::chrono::duration_cast<std::chrono::microseconds>(turn(seen));
+    const auto time = mean - lock.usual_hold;
+    // A look may come just before a release, or after.
+    const auto error = mean / seen.turns();
     if (time < error) return HandOver{2 * error, true};
     return HandOver{time, false};
   }
@@ -320,12 +318,14 @@ class Observation {
     /// While others waited at each look.
     Clock::time_point counted_since;
     std::uint64_t counted_from = 0;
-    Clock::duration counted{0};
-    std::uint64_t turns = 0;
-    [[nodiscard]] std::chrono::duration<double> turn() const {
-      return counted / static_cast<double>(turns);
+    [[nodiscard]] std::int64_t turns() const {
+      return static_cast<std::int64_t>(releases - counted_from);
     }
   };
+  /// From one release to the next.
+  [[nodiscard]] std::chrono::duration<double> turn(const Seen& seen) const {
+    return (looked_at_ - seen.counted_since) / static_cast<double>(seen.turns());
+  }
   const MemcachedClient client_;
   std::map<std::string, ServerView> views_;
   std::map<std::string, Seen> seen_;

@@ -264,13 +264,14 @@ Candidate::Dead Candidate::find_dead(const Record& found) {
   if (dead_since_ && now < *dead_since_ + patience) return dead;
   const std::int64_t time = may_be_over ? spec_->server.time(spec_->key) : 0;
   bool heads_alive = true;
+  std::string process;  // what the tokens of one begin with that has let its turn pass
   for (std::size_t at = 0; at < before; ++at) {
     const Entry& entry = found.entries[at];
     bool is_dead = may_be_over && entry.has_ended(time);
     if (at < holders && !is_dead && never_confirmed(entry, at)) {
       is_dead = true;
       if (!is_of_this_process(entry.token)) {
-        dead.process = entry.token.substr(0, entry.token.find('.') + 1);
+        process = entry.token.substr(0, entry.token.find('.') + 1);
       }
     }
     if (at == 0 && entry.confirmed && entry.end == 0) {
@@ -290,7 +291,11 @@ Candidate::Dead Candidate::find_dead(const Record& found) {
     return dead;
   }
   if (!dead_since_) dead_since_ = now;
-  if (now < *dead_since_ + patience) dead = {};
+  if (now < *dead_since_ + patience) return {};
+  for (std::size_t at = holders; at < found.entries.size() && !process.empty(); ++at) {
+    const std::string& token = found.entries[at].token;
+    if (token.starts_with(process)) dead.waiting.push_back(token);
+  }
   return dead;
 }
 
@@ -342,16 +347,12 @@ Candidate::Attempt Candidate::receive(Handoff handoff) {
 Snapshot Candidate::remove_dead(const Dead& dead, const Record& found, const Snapshot& snapshot) {
   constexpr std::size_t few = 16;
   const Cas& cas = snapshot.lock->cas;
-  Record rest = found;
-  for (const auto& [token, count] : dead.entries) rest.remove(token);
-  const std::size_t left = rest.entries.size();
-  // These wait: the record is written only if that is still so.
-  for (std::size_t at = found.holders(); at < found.entries.size(); ++at) {
-    const std::string& token = found.entries[at].token;
-    if (!dead.process.empty() && token.starts_with(dead.process)) rest.remove(token);
-  }
-  const bool is_much = dead.entries.size() > few || rest.entries.size() < left || found.is_long();
+  const bool is_much = dead.entries.size() > few || !dead.waiting.empty() || found.is_long();
   if ((is_much || removed_from_ == cas.id) && !std::exchange(wrote_rest_, true)) {
+    Record rest = found;
+    for (const auto& [token, count] : dead.entries) rest.remove(token);
+    // The record is written only if these still wait.
+    for (const std::string& token : dead.waiting) rest.remove(token);
     return write(std::move(rest), cas);
   }
   wrote_rest_ = false;

@@ -98,8 +98,8 @@ class Candidate {
   /// Those before it whose leases are over.
   struct Dead {
     std::vector<std::pair<std::string, std::uint64_t>> entries;  ///< token and COUNT
-    /// What the tokens of a process begin with that has let its turn pass: its others would too.
-    std::string process;
+    /// The tokens of those that wait in a process that has let a turn pass: they would too.
+    std::vector<std::string> waiting;
   };
   [[nodiscard]] Dead find_dead(const Record& found);
   Snapshot remove_dead(const Dead& dead, const Record& found, const Snapshot& snapshot);

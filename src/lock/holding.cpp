@@ -154,11 +154,10 @@ void Holding::rewrite(std::vector<Rewriting*> open, milliseconds limit, int roun
 }
 
 std::string Holding::why_not_rewritten() const {
-  return fmt::format(
+  constexpr const char* text =
       "the lease of \"{}\" was not renewed: others change the lock at {} all the time, or it has "
-      "no "
-      "room for more; fewer should wait for it",
-      spec_->key.text(), spec_->server.name());
+      "no room for more; fewer should wait for it";
+  return fmt::format(text, spec_->key.text(), spec_->server.name());
 }
 
 Holding::Write Holding::rewrite(bool reserved, milliseconds lease) {
@@ -227,15 +226,14 @@ Handoff Holding::write_handoff(const LocalQueue::Claim& next) {
   try {
     if (record_.entries.size() == 1) {
       Record record = record_of(bid, handoff.token);
-      record.hold.releases = record_.hold.releases + 1;
+      record.hold = spec_->history.after_release(record_.hold);
       handoff.with_expiry = true;
       handoff.snapshot = spec_->server.cas_and_read(
           spec_->key, record, lease_term(handoff.token, bid.spec->options), cas_, stored);
       handoff.end = record.entries.front().end;
     } else {
       Entry entry = entry_of(bid, handoff.token);
-      HoldTime hold = spec_->history.hold();
-      hold.releases = record_.hold.releases + 1;
+      const HoldTime hold = spec_->history.after_release(record_.hold);
       handoff.snapshot = spec_->server.append_and_read(
           spec_->key, entry.lease,
           [&](std::string& text, const Server::Stamps& now) {
@@ -628,6 +626,7 @@ void Holding::end_renewal(Renewal& renewal, Clock::time_point started) {
   const milliseconds lease = lease_.load();
   if (renewal.trouble.empty()) {
     next_renewal_ = started + lease / 3;
+    crowded_pause_ = {};
   } else {
     // Lease time is left: again, more often than the first time.
     constexpr milliseconds shortest_pause{5};
@@ -635,19 +634,17 @@ void Holding::end_renewal(Renewal& renewal, Clock::time_point started) {
     if (renewal.answered) {
       // The word counts as far as the item lasts.
       if (renewal.rewriting.lasts > deadline_.load()) deadline_.store(renewal.rewriting.lasts);
+      renewal.is_news = crowded_pause_.count() == 0;
       // Soon, where somebody came between; else nothing lands, as where the server's memory is
       // full.
-      const bool is_news = std::exchange(crowded_at_, cas_.id) != cas_.id;
-      crowded_pause_ = is_news ? shortest_pause : std::min(2 * crowded_pause_, longest_pause);
+      const bool others_came = std::exchange(crowded_at_, cas_.id) != cas_.id;
+      crowded_pause_ = others_came ? shortest_pause : std::min(2 * crowded_pause_, longest_pause);
       next_renewal_ = Clock::now() + crowded_pause_;
     } else {
       spec_->server.rest(Clock::now() + std::min(rest_time, lease / 20));
       next_renewal_ = started + longest_pause;
     }
   }
-  renewal.is_news =
-      renewal.trouble.empty() || !renewal.answered || !std::exchange(is_crowded_, true);
-  if (renewal.trouble.empty()) is_crowded_ = false;
   renewal.again = next_times();
   if (renewal.trouble.empty() && !spec_->options.renew) {  // confirmed: that was all
     renewing_.store(false);

@@ -166,10 +166,10 @@ class Holding final : public TimerThread::Task, public std::enable_shared_from_t
   mutable Mutex mutex_;  // one request for this holding at a time
   Record record_ MCL_GUARDED_BY(mutex_);
   Cas cas_ MCL_GUARDED_BY(mutex_);
-  unsigned unanswered_ MCL_GUARDED_BY(mutex_) = 0;       // stores that may land yet
-  std::uint64_t crowded_at_ MCL_GUARDED_BY(mutex_) = 0;  // the CAS id at the last of these
-  std::chrono::milliseconds crowded_pause_ MCL_GUARDED_BY(mutex_){0};
-  bool is_crowded_ MCL_GUARDED_BY(mutex_) = false;  // the last renewal did not come through
+  unsigned unanswered_ MCL_GUARDED_BY(mutex_) = 0;  // stores that may land yet
+  std::uint64_t crowded_at_ MCL_GUARDED_BY(mutex_) =
+      0;  // the CAS id when others last came between each try
+  std::chrono::milliseconds crowded_pause_ MCL_GUARDED_BY(mutex_){0};  // 0: the last was none
   bool confirmed_ MCL_GUARDED_BY(mutex_);
   std::atomic<State> state_{State::held};
   std::atomic<std::chrono::milliseconds> lease_;

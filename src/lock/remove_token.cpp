@@ -229,8 +229,7 @@ Removal remove_token(Server& server, const Key& key, const std::string& token, R
       others_wrote = true;
     }
     hint = CasHint::fresh;
-    HoldTime hold = KeyHistory::of(key).hold();
-    hold.releases = record.hold.releases + 1;
+    const HoldTime hold = KeyHistory::of(key).after_release(record.hold);
     const bool released = record.holds(token) && hold.usual.count() != 0;
     bool sent = false;
     const Snapshot snapshot = server.append_and_read(

@@ -202,9 +202,6 @@ struct Mailbox::Channel {
   std::atomic<bool> is_others{false};  // somebody has closed what is not theirs
 };
 
-Mailbox::Mailbox() = default;
-Mailbox::~Mailbox() = default;
-
 std::shared_ptr<Mailbox::Channel> Mailbox::channel() const {
   const MutexLock lock(channel_mutex_);
   return channel_;

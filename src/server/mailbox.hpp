@@ -19,8 +19,7 @@ namespace memcachedlock::detail {
 /// address of this host from which that server is reached. Thread safe.
 class Mailbox {
  public:
-  Mailbox();
-  ~Mailbox();
+  Mailbox() = default;
   /// All clients of the process share that of a server, by its name. It stays as long as the
   /// process.
   static Mailbox& of(const std::string& server);

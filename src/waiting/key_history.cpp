@@ -50,6 +50,12 @@ HoldTime KeyHistory::hold() const {
           microseconds(deviation_us_.load(std::memory_order_relaxed)), 0};
 }
 
+HoldTime KeyHistory::after_release(const HoldTime& before) const {
+  HoldTime now = hold();
+  now.releases = before.releases + 1;
+  return now;
+}
+
 void KeyHistory::note_contention() { contended_at_ns_.store(now_ns(), std::memory_order_relaxed); }
 
 bool KeyHistory::contended() const {

@@ -21,6 +21,8 @@ class KeyHistory {
   void learn(const HoldTime& hold);
   /// Without the releases, which the record counts.
   [[nodiscard]] HoldTime hold() const;
+  /// For a record that had `before`, when one more has released it.
+  [[nodiscard]] HoldTime after_release(const HoldTime& before) const;
   void note_contention();
   [[nodiscard]] bool contended() const;
   /// Whether others wrote to the record while this process last held the lock.

@@ -49,6 +49,18 @@ class Asio : public testing::Test {
     if (trouble) std::rethrow_exception(trouble);
   }
   [[nodiscard]] auto executor() { return loop.get_executor(); }
+  /// A process that holds the lock of "key" until somebody stands in its queue.
+  [[nodiscard]] pid_t held_until_one_waits() const {
+    const pid_t holder = in_child([&] {
+      const mcl::MemcachedClient own(server.address());
+      mcl::Lock lock(own, "key");
+      lock.lock();
+      return eventually([&] { return queued(server) == 1; }) &&
+             lock.release() == mcl::Release::released;
+    });
+    EXPECT_TRUE(eventually([&] { return server.get("memcachedlock:key") != ""; }));
+    return holder;
+  }
 
   LocalServer server;
   asio::io_context loop;
@@ -135,14 +147,7 @@ class ForksWhenContended : public mcl::Observer {
 
 // Promise: a child that gives up a wait of its parent leaves the parent's entry alone.
 TEST_F(Asio, AForkedChildGivesUpNothingOfItsParents) {
-  const pid_t holder = in_child([&] {
-    const mcl::MemcachedClient own(server.address());
-    mcl::Lock lock(own, "key");
-    lock.lock();
-    return eventually([&] { return queued(server) == 1; }) &&
-           lock.release() == mcl::Release::released;
-  });
-  ASSERT_TRUE(eventually([&] { return server.get("memcachedlock:key") != ""; }));
+  const pid_t holder = held_until_one_waits();
   const auto forks = std::make_shared<ForksWhenContended>(4'500ms);
   const mcl::MemcachedClient own(server.address(), {.observer = forks});
   // Where contention was seen lately, a waiter enters the queue at once.
@@ -271,14 +276,7 @@ TEST_F(Asio, ACancelledWaitEndsAndLeavesTheQueue) {
 // Nobody but the thread of the event loops reads what the process is told.
 TEST_F(Asio, CoroutinesAreToldWithoutAThreadOfTheirOwn) {
   constexpr int waiters = 20;
-  const pid_t holder = in_child([&] {
-    const mcl::MemcachedClient own(server.address());
-    mcl::Lock lock(own, "key");
-    lock.lock();
-    return eventually([&] { return queued(server) == 1; }) &&
-           lock.release() == mcl::Release::released;
-  });
-  ASSERT_TRUE(eventually([&] { return server.get("memcachedlock:key") != ""; }));
+  const pid_t holder = held_until_one_waits();
   const std::size_t before = threads();
   int got = 0;
   std::size_t most = 0;
