@@ -43,6 +43,27 @@ class MEMCACHEDLOCK_EXPORT ServerError : public Error {
   ~ServerError() override;
 };
 
+/// This client and others of a server lock by different lists of servers, or the server's name
+/// leads to more than one: a key would be locked at two places, and both would be let in. Thrown by
+/// each use of any key until a look, once a second at most, shows that they agree. Also by a ZLock,
+/// and with OnUnavailable::proceed: that is for outages, and this is a wrong configuration.
+class MEMCACHEDLOCK_EXPORT ServersDiffer : public ServerError {
+ public:
+  /// `what` as for Error.
+  ServersDiffer(const std::string& what, std::string ours, std::string theirs, std::string key = {},
+                std::string server = {});
+  ~ServersDiffer() override;
+
+  /// The list by which this client locks, sorted, as servers are written in it.
+  [[nodiscard]] const std::string& ours() const noexcept { return ours_; }
+  /// That of the other clients; `OLD > NEW` during a move. Empty where the lists are no matter.
+  [[nodiscard]] const std::string& theirs() const noexcept { return theirs_; }
+
+ private:
+  std::string ours_;
+  std::string theirs_;
+};
+
 /// The lease ended, or was taken away, before the work under it had ended: another holder may have
 /// worked at the same time. Let the store check the fencing token, or take a longer timeout.
 class MEMCACHEDLOCK_EXPORT LeaseLost : public Error {

@@ -32,8 +32,8 @@ class MEMCACHEDLOCK_EXPORT Key {
   /// Nothing where the item has another prefix, or is no lock's.
   [[nodiscard]] static std::optional<Key> from_item(std::string_view prefix, std::string_view item);
 
-  /// The item that tells of a server's restart; no lock can have it.
-  [[nodiscard]] static std::string epoch_item(std::string_view prefix);
+  /// The item that tells of a server; no lock can have it.
+  [[nodiscard]] static std::string server_item(std::string_view prefix);
 
  private:
   Key(std::string text, std::string item) : text_(std::move(text)), item_(std::move(item)) {}

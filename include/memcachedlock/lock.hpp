@@ -129,6 +129,7 @@ class MEMCACHEDLOCK_EXPORT BasicLock {
   /// Nothing: without limit.
   using Limit = std::optional<std::chrono::nanoseconds>;
   bool acquire(Limit limit, const std::stop_token& stop);
+  MEMCACHEDLOCK_HIDDEN void refresh();
   MEMCACHEDLOCK_HIDDEN Release leave(std::optional<std::chrono::milliseconds> reservation,
                                      const detail::SharedFailure* failure = nullptr);
   MEMCACHEDLOCK_HIDDEN void leave_for_good() noexcept;

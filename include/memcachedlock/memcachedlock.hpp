@@ -16,6 +16,7 @@
 #include "memcachedlock/lease.hpp"             // IWYU pragma: export
 #include "memcachedlock/lock.hpp"              // IWYU pragma: export
 #include "memcachedlock/observer.hpp"          // IWYU pragma: export
+#include "memcachedlock/move_servers.hpp"      // IWYU pragma: export
 #include "memcachedlock/options.hpp"           // IWYU pragma: export
 #include "memcachedlock/release.hpp"           // IWYU pragma: export
 #include "memcachedlock/rlock.hpp"             // IWYU pragma: export

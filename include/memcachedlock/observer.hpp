@@ -26,7 +26,9 @@ enum class EventKind {
   unavailable,         ///< memcached did not answer, or not as a lock needs it; detail: why
   misused,             ///< unlock() of a lock that is not held; detail: which
   proceeded_unlocked,  ///< OnUnavailable::proceed let the caller go on without the lock
-  restart_seen         ///< the server restarted or was flushed; duration: how long it is guarded
+  restart_seen,        ///< the server restarted or was flushed; duration: how long it is guarded
+  servers_differ,      ///< this client and others use different lists of servers; detail: which
+  servers_moved        ///< this client locks by a new list of servers now; detail: OLD > NEW
 };
 
 /// Its name, as it stands above.
@@ -67,11 +69,11 @@ enum class GrantKind {
 
 /// One thing that happened. The views live only during the call.
 struct Event {
-  EventKind kind{};                      ///< what happened, and what the other members mean for it
-  std::string_view key;                  ///< as the user gave it; empty for restart_seen
-  std::string_view scope;                ///< LockOptions::scope
-  std::string_view server;               ///< its address
-  LockType lock = LockType::lock;        ///< unset for restart_seen, which has no lock
+  EventKind kind{};         ///< what happened, and what the other members mean for it
+  std::string_view key;     ///< as the user gave it; empty for restart_seen and servers_moved
+  std::string_view scope;   ///< LockOptions::scope
+  std::string_view server;  ///< its address
+  LockType lock = LockType::lock;        ///< unset for restart_seen and servers_moved
   std::chrono::nanoseconds duration{0};  ///< 0 if no duration applies
   int attempt = 0;                       ///< of a ZLock's callable, counted from 1; else 0
   FencingToken token{};                  ///< where a lock is held

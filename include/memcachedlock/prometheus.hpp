@@ -49,6 +49,10 @@ namespace memcachedlock {
 ///  or
 ///                                       |                | not as a lock needs it
 ///  memcachedlock_restarts_total         | server         | restarts and flushes seen
+///  memcachedlock_servers_differ_total   | server         | uses of a key that were refused, as
+///  clients
+///                                       |                | do not agree about the servers
+///  memcachedlock_servers_moved_total    | server         | changes of the list of servers
 ///  memcachedlock_round_trip_seconds     | server         | requests that it answered
 ///
 /// The labels are `scope` (LockOptions::scope) and `lock` (lock, rlock, zlock) where nothing else
@@ -73,6 +77,9 @@ class PrometheusObserver : public Observer {
             counter(*registry_, "unavailable_total", "Requests that memcached did not answer.")),
         misused_(counter(*registry_, "misused_total", "Calls for locks that were not held.")),
         restarts_(counter(*registry_, "restarts_total", "Restarts and flushes of a server.")),
+        differ_(counter(*registry_, "servers_differ_total",
+                        "Uses refused, as clients do not agree about the servers.")),
+        moved_(counter(*registry_, "servers_moved_total", "Changes of the list of servers.")),
         held_(gauge(*registry_, "held", "Locks that are held.")),
         waiting_(gauge(*registry_, "waiting", "Acquires that wait for another holder.")),
         wait_(histogram(*registry_, "wait_seconds", "From asking for a lock to having it.")),
@@ -82,8 +89,8 @@ class PrometheusObserver : public Observer {
 
   /// Counts it.
   void on_event(const Event& event) override {
-    if (event.kind == EventKind::restart_seen) {
-      restarts_.Add({{"server", detail::utf8_or_plain(std::string(event.server))}}).Increment();
+    if (Counters* const counters = by_server(event.kind)) {
+      counters->Add({{"server", detail::utf8_or_plain(std::string(event.server))}}).Increment();
       return;
     }
     Series& series = series_of(event);
@@ -125,14 +132,13 @@ class PrometheusObserver : public Observer {
       case EventKind::retried:
         series.retries.Increment();
         break;
-      case EventKind::unavailable:
-        unavailable_.Add({{"server", detail::utf8_or_plain(std::string(event.server))}})
-            .Increment();
-        break;
       case EventKind::misused:
         series.misused.Increment();
         break;
+      case EventKind::unavailable:
       case EventKind::restart_seen:
+      case EventKind::servers_differ:
+      case EventKind::servers_moved:
         break;
     }
   }
@@ -172,6 +178,22 @@ class PrometheusObserver : public Observer {
     prometheus::Histogram& wait;
     prometheus::Histogram& hold;
   };
+
+  /// Of what is counted by the server, and not by the lock.
+  Counters* by_server(EventKind kind) const {
+    switch (kind) {
+      case EventKind::unavailable:
+        return &unavailable_;
+      case EventKind::restart_seen:
+        return &restarts_;
+      case EventKind::servers_differ:
+        return &differ_;
+      case EventKind::servers_moved:
+        return &moved_;
+      default:
+        return nullptr;
+    }
+  }
 
   static std::string name(const char* what) { return std::string("memcachedlock_") + what; }
   static Counters& counter(prometheus::Registry& registry, const char* what, const char* help) {
@@ -241,6 +263,8 @@ class PrometheusObserver : public Observer {
   Counters& unavailable_;
   Counters& misused_;
   Counters& restarts_;
+  Counters& differ_;
+  Counters& moved_;
   Gauges& held_;
   Gauges& waiting_;
   Histograms& wait_;

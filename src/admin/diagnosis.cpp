@@ -95,7 +95,7 @@ Diagnosis diagnose(const MemcachedClient& client, const ServerAddress& address, 
     // Not a key of any user: a scope can't be empty, and the word would be hashed.
     const Key unused = *Key::from_item(prefix, prefix + "^doctor");
     measure(server, unused, rounds, result);
-    result.used = server.read(unused).epoch.has_value();
+    result.used = server.read(unused).server_item.has_value();
     if (server.notifies()) result.notified = hears_itself(server, unused);
   } catch (const Error& error) {
     result.trouble = error.what();

@@ -11,8 +11,8 @@
 #include "lock/remove_token.hpp"
 #include "memcachedlock/error.hpp"
 #include "server/cluster.hpp"
-#include "wire/epoch_item.hpp"
 #include "wire/record.hpp"
+#include "wire/server_item.hpp"
 
 namespace memcachedlock {
 
@@ -74,13 +74,13 @@ std::optional<LockStatus> status_of(detail::Server& server, const Key& key,
     const milliseconds left = first.count == 0 ? first.lease - age : server.time_left(first.end);
     status.lease_left = std::clamp(left, milliseconds(0), first.lease);
   }
-  const bool knows_epoch = snapshot.epoch && snapshot.epoch->item;
+  const bool knows_epoch = snapshot.server_item && snapshot.server_item->item;
   // The id of an item to which nothing was appended is that of the acquire.
   if (first.fence) {
     status.token = first.fence;
   } else if (knows_epoch && first.confirmed && first.count == 0 && record->expiry == first.end &&
              record->encode() == snapshot.lock->value) {
-    status.token = {snapshot.epoch->item->number, snapshot.lock->cas.id};
+    status.token = {snapshot.server_item->item->number, snapshot.lock->cas.id};
   }
   return status;
 }

@@ -4,6 +4,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "memcachedlock/error.hpp"
+
 namespace memcachedlock::detail {
 
 /// The connection must not be used again: a late reply may still come.
@@ -20,9 +22,17 @@ struct Failure : std::runtime_error {
 /// The failure of one waiter's request, which the waiters behind it would meet too. An error
 /// for each waiter is made from it.
 struct SharedFailure {
-  bool is_setting = false;  ///< a ServerError, else Unavailable
+  enum class Kind { unavailable, setting, servers_differ };
+  Kind kind = Kind::unavailable;
   std::string what;
   std::string server;
+  std::string ours = {};    ///< of ServersDiffer
+  std::string theirs = {};  ///< likewise
+
+  /// Of an Unavailable, ServerError or ServersDiffer.
+  [[nodiscard]] static SharedFailure of(const Error& error);
+  /// Throws one like it, of this key.
+  [[noreturn]] void raise(const std::string& key) const;
 };
 
 }  // namespace memcachedlock::detail

@@ -63,16 +63,16 @@ Key::Key(std::string_view prefix, std::string_view scope, std::string_view text)
 }
 
 std::optional<Key> Key::from_item(std::string_view prefix, std::string_view item) {
-  if (!item.starts_with(prefix) || item.size() > max_item || item == epoch_item(prefix)) return {};
+  if (!item.starts_with(prefix) || item.size() > max_item || item == server_item(prefix)) return {};
   const std::string_view text = item.substr(prefix.size());
   const auto plain = [](char c) { return c > ' ' && c <= '~'; };
   if (text.empty() || !std::all_of(text.begin(), text.end(), plain)) return {};
   return Key(std::string(text), std::string(item));
 }
 
-std::string Key::epoch_item(std::string_view prefix) {
+std::string Key::server_item(std::string_view prefix) {
   // An empty scope never writes the separator, so no lock has this name.
-  return fmt::format("{}{}epoch", prefix, separator);
+  return fmt::format("{}{}server", prefix, separator);
 }
 
 }  // namespace memcachedlock

@@ -35,6 +35,10 @@ std::string_view to_string(EventKind kind) noexcept {
       return "proceeded_unlocked";
     case EventKind::restart_seen:
       return "restart_seen";
+    case EventKind::servers_differ:
+      return "servers_differ";
+    case EventKind::servers_moved:
+      return "servers_moved";
   }
   return "unknown";
 }

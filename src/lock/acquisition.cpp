@@ -11,6 +11,13 @@
 
 namespace memcachedlock::detail {
 
+namespace {
+
+/// To be asked again at once.
+struct ListMoved {};
+
+}  // namespace
+
 Acquisition::Acquisition(SharedSpec spec, Hold& hold, Waiting how,
                          std::optional<std::chrono::nanoseconds> limit, std::function<void()> wake)
     : spec_(std::move(spec)),
@@ -26,7 +33,10 @@ Acquisition::Acquisition(SharedSpec spec, Hold& hold, Waiting how,
       label_(how == Waiting::event_loop ? thread_label() : std::string()),
       backoff_(spec_->options) {}
 
-Acquisition::~Acquisition() { leave_line(); }
+Acquisition::~Acquisition() {
+  give_up_both();
+  leave_line();
+}
 
 Candidate& Acquisition::candidate() {
   if (!candidate_) {
@@ -45,17 +55,20 @@ std::optional<Clock::time_point> Acquisition::step(bool cancelled) {
 
 std::optional<Clock::time_point> Acquisition::turn(bool cancelled) {
   notice_copy();
-  const bool told = candidate_ && candidate_->is_told();
+  const bool told = second_ ? second_->candidate.is_told() : candidate_ && candidate_->is_told();
   if (napping_) {
     LocalQueue::Woken woken;
     if (const auto until =
-            waiter_->nap(deadline_, cancelled || told, candidate().is_queued(), woken)) {
+            waiter_->nap(deadline_, cancelled || told, second_ || candidate().is_queued(), woken)) {
       return until;
     }
     napping_ = false;
     if (woken.index() != 0 && attempt(std::move(woken))) return std::nullopt;
   }
-  if (cancelled) cancel();
+  if (cancelled) {
+    give_up_both();
+    cancel();
+  }
   if (told && waiter_) waiter_->ask_after({});
   if (!waiter_ && !told && Clock::now() < again_ && !is_late()) {  // called early
     return deadline_ ? std::min(again_, *deadline_) : again_;
@@ -65,11 +78,12 @@ std::optional<Clock::time_point> Acquisition::turn(bool cancelled) {
     // The event loops' thread asks one lock at a time. After it waited for an answer
     // that did not come, all acquires due meanwhile share that failure.
     if (how_ == Waiting::event_loop) {
-      if (auto failure = spec_->server.failure_since(due_)) woken = *std::move(failure);
+      if (auto failure = server().failure_since(due_)) woken = *std::move(failure);
     }
     if (attempt(std::move(woken))) return std::nullopt;
   }
   if (is_late()) {
+    give_up_both();
     notify_given_up(GiveUp::timed_out);
     return std::nullopt;
   }
@@ -92,7 +106,15 @@ bool Acquisition::is_my_turn() {
   if (how_ == Waiting::event_loop && ever_asked_ && is_late()) return false;
   if (waiter_ && !waiter_->may_ask()) return false;
   if (waiter_) {
-    if (auto seat = waiter_->take_seat()) candidate().take_seat(*std::move(seat));
+    // A seat is in the record of the place that its thread asked.
+    if (second_) return true;
+    if (auto seat = waiter_->take_seat()) {
+      if (&seat->spec->server == &spec_->server) {
+        candidate().take_seat(std::move(seat->token));
+      } else {
+        remove_token_later(seat->spec, seat->token, WasStored::yes);
+      }
+    }
   }
   ever_asked_ = true;
   return true;
@@ -100,6 +122,14 @@ bool Acquisition::is_my_turn() {
 
 /// ask(), and what becomes of its errors.
 bool Acquisition::attempt(LocalQueue::Woken woken) {
+  try {
+    return attempt_once(std::move(woken));
+  } catch (const ListMoved&) {
+    return attempt_once({});
+  }
+}
+
+bool Acquisition::attempt_once(LocalQueue::Woken woken) {
   const bool proceeds = spec_->options.on_unavailable == OnUnavailable::proceed;
   const auto began = Clock::now();
   asked_ = false;
@@ -113,12 +143,22 @@ bool Acquisition::attempt(LocalQueue::Woken woken) {
       throw;
     }
     proceed_unlocked(error.what());
+  } catch (const ServersDiffer& error) {  // wrong configuration is no outage
+    report_failure(error, began);
+    if (proceeds) notify_given_up(GiveUp::unavailable);
+    throw;
   } catch (const Unavailable& error) {
-    report_failure(error, false, began);
+    // Its server may have been left out of the list, as it is dead.
+    if (asked_ && spec_->cluster->agreement().look_around(server(), spec_->key)) {
+      give_up_both();
+      go_to(nullptr);
+      throw ListMoved();
+    }
+    report_failure(error, began);
     if (!proceeds) throw;
     proceed_unlocked(error.what());
   } catch (const ServerError& error) {
-    report_failure(error, true, began);
+    report_failure(error, began);
     if (!proceeds) throw;
     proceed_unlocked(error.what());
   }
@@ -143,9 +183,12 @@ class Acquisition::UnusedHandoff {
 };
 
 bool Acquisition::ask(LocalQueue::Woken woken) {
+  if (const auto* given = std::get_if<Handoff>(&woken); given != nullptr) {
+    if (given->server != &spec_->server) go_to(given->server);
+  }
   UnusedHandoff unused(spec_, woken);
   if ((!waiter_ || owner_moves_) && reenter()) return true;
-  if (const auto* failure = std::get_if<SharedFailure>(&woken)) raise_shared(*failure);
+  if (const auto* failure = std::get_if<SharedFailure>(&woken)) failure->raise(spec_->key.text());
   if (!waiter_ && uses_line_ && others_wait()) {
     join_line();
     if (!waiter_->may_ask()) {
@@ -153,24 +196,131 @@ bool Acquisition::ask(LocalQueue::Woken woken) {
       return false;
     }
   }
-  const bool may_queue = how_ != Waiting::nothing && (waiter_ || !uses_line_);
-  if (spec_->options.renew) Holding::prepare_renewal(*spec_);
-  auto* const handoff = std::get_if<Handoff>(&woken);
+  constexpr int max_places = 8;  // that it is sent to, one after the other
+  auto* handoff = std::get_if<Handoff>(&woken);
   asked_ = handoff == nullptr;
-  (void)candidate();  // which may need memory
-  unused.dismiss();
-  auto result = handoff != nullptr ? candidate().receive(std::move(*handoff))
-                                   : candidate().ask(may_queue, uses_line_);
-  if (auto* holding = std::get_if<std::shared_ptr<Holding>>(&result)) {
-    return settle(*holding);
+  for (int tries = 0; tries < max_places; ++tries) {
+    if (second_) {
+      if (Clock::now() >= second_->until) {
+        give_up_both();
+        go_to(nullptr);
+      } else if (const auto ended =
+                     act_on_second(second_->candidate.ask(how_ != Waiting::nothing, false))) {
+        return *ended;
+      }
+      continue;
+    }
+    if (!spec_->is_current() && handoff == nullptr && !(candidate_ && candidate_->is_queued())) {
+      go_to(nullptr);
+    }
+    const bool may_queue = how_ != Waiting::nothing && (waiter_ || !uses_line_);
+    if (spec_->options.renew) Holding::prepare_renewal(*spec_);
+    (void)candidate();  // which may need memory
+    unused.dismiss();
+    auto result = handoff != nullptr ? candidate().receive(std::move(*handoff))
+                                     : candidate().ask(may_queue, uses_line_);
+    handoff = nullptr;
+    if (const auto ended = act_on(std::move(result))) return *ended;
   }
+  // Its lists change all the time.
+  constexpr std::chrono::milliseconds pause{10};
+  again_ = Clock::now() + pause;
+  if (waiter_) waiter_->ask_after(pause);
+  return false;
+}
+
+std::optional<bool> Acquisition::act_on(Candidate::Attempt result) {
+  if (auto* holding = std::get_if<std::shared_ptr<Holding>>(&result)) return settle(*holding);
   if (const auto* guarded = std::get_if<Candidate::Guarded>(&result)) {
     leave_line();  // those behind may not have to wait for it
     again_ = guarded->until;
     return false;
   }
+  if (auto* half = std::get_if<Candidate::Half>(&result)) {
+    begin_second(std::move(*half));
+    return std::nullopt;
+  }
+  if (const auto* elsewhere = std::get_if<Candidate::Elsewhere>(&result)) {
+    go_to(elsewhere->where);
+    return std::nullopt;
+  }
   back_off(std::get<Candidate::Contended>(result).contention);
   return false;
+}
+
+std::optional<bool> Acquisition::act_on_second(Candidate::Attempt result) {
+  if (auto* holding = std::get_if<std::shared_ptr<Holding>>(&result)) {
+    const auto first = std::move(second_->first);
+    second_.reset();
+    first->join_first(std::move(*holding));
+    if (!first->owns()) {  // it took too long
+      first->withdraw();
+      go_to(nullptr);
+      return std::nullopt;
+    }
+    return settle(first);
+  }
+  if (std::get_if<Candidate::SamePlace>(&result) != nullptr) {
+    const auto first = std::move(second_->first);
+    second_.reset();
+    return settle(first);
+  }
+  if (const auto* contended = std::get_if<Candidate::Contended>(&result)) {
+    if (how_ != Waiting::nothing) {
+      const auto now = Clock::now();
+      const auto pause = second_->backoff.after(contended->contention, now);
+      again_ = std::min<Clock::time_point>(now + pause, second_->until);
+      if (waiter_) waiter_->ask_after(again_ - now);
+      notify_contended();
+      return false;
+    }
+    give_up_both();
+    notify_contended();
+    return false;
+  }
+  give_up_both();
+  if (const auto* guarded = std::get_if<Candidate::Guarded>(&result)) {
+    leave_line();
+    again_ = guarded->until;
+    return false;
+  }
+  go_to(nullptr);
+  return std::nullopt;
+}
+
+void Acquisition::go_to(Server* where) {
+  if (candidate_) candidate_->leave_later();
+  candidate_.reset();
+  Server& server =
+      where != nullptr ? *where : spec_->cluster->agreement().first_server_of(spec_->key);
+  spec_ = spec_->at(server);
+}
+
+void Acquisition::begin_second(Candidate::Half half) {
+  SharedSpec spec = spec_->at(*half.other);
+  const bool is_for_loop = how_ == Waiting::event_loop;
+  second_.emplace(std::move(half), std::move(spec),
+                  spec_->reenters() ? owner_ : OwnerId::this_thread(),
+                  is_for_loop ? label_ : thread_label(), wake_, is_for_loop);
+}
+
+Acquisition::Second::Second(Candidate::Half half, SharedSpec at, OwnerId owner,
+                            const std::string& label, const std::function<void()>& wake,
+                            bool is_for_loop)
+    : first(std::move(half.holding)),
+      spec(std::move(at)),
+      candidate(spec, std::move(owner), label, wake, is_for_loop),
+      backoff(spec->options),
+      until(Clock::now() + first->remaining() * 2 / 3) {
+  candidate.set_first_place(first->place(), first->agreed_fence());
+}
+
+void Acquisition::give_up_both() noexcept {
+  if (!second_) return;
+  second_->candidate.leave_later();
+  second_->first->withdraw_later();
+  second_.reset();
+  candidate_.reset();
 }
 
 bool Acquisition::settle(const std::shared_ptr<Holding>& holding) {
@@ -195,7 +345,10 @@ bool Acquisition::settle(const std::shared_ptr<Holding>& holding) {
   return true;
 }
 
+Server& Acquisition::server() const { return second_ ? second_->spec->server : spec_->server; }
+
 Mailbox* Acquisition::mailbox() const {
+  if (second_) return second_->candidate.is_queued() ? &second_->spec->server.mailbox() : nullptr;
   return candidate_ && candidate_->is_queued() ? &spec_->server.mailbox() : nullptr;
 }
 
@@ -237,17 +390,21 @@ bool Acquisition::reenter() {
   return true;
 }
 
-void Acquisition::report_failure(const Error& error, bool is_setting, Clock::time_point began) {
+void Acquisition::report_failure(const Error& error, Clock::time_point began) {
+  give_up_both();
+  const SharedFailure failure = SharedFailure::of(error);
   Event event;
-  event.kind = EventKind::unavailable;
+  const bool differs = failure.kind == SharedFailure::Kind::servers_differ;
+  event.kind = differs ? EventKind::servers_differ : EventKind::unavailable;
   event.detail = error.what();
   notify(event);
   notice_copy();  // by an observer
-  if (asked_ && waiter_) waiter_->fail({is_setting, error.what(), error.server()});
+  if (asked_ && waiter_) waiter_->fail(failure);
   // A slow failure concerns the server's other keys too, not only this key.
   const bool took_long = Clock::now() - began >= spec_->cluster->options().operation_timeout / 2;
-  if (asked_ && took_long && !is_setting && how_ == Waiting::event_loop) {
-    spec_->server.note_failure({is_setting, error.what(), error.server()});
+  if (asked_ && took_long && failure.kind == SharedFailure::Kind::unavailable &&
+      how_ == Waiting::event_loop) {
+    server().note_failure(failure);
   }
   if (spec_->options.on_unavailable == OnUnavailable::fail) {
     notify_given_up(GiveUp::unavailable);
@@ -258,13 +415,6 @@ void Acquisition::proceed_unlocked(const char* why) {
   hold_.take_unprotected(owner_);
   acquired_ = true;
   notify_end(EventKind::proceeded_unlocked, why);
-}
-
-void Acquisition::raise_shared(const SharedFailure& failure) const {
-  const std::string& key = spec_->key.text();
-  const std::string what = failure.what.substr(failure.what.find(": ") + 2);
-  if (failure.is_setting) throw ServerError(what, key, failure.server);
-  throw Unavailable(what, key, failure.server);
 }
 
 void Acquisition::cancel() {
@@ -281,13 +431,14 @@ bool Acquisition::others_wait() const {
 void Acquisition::join_line() { waiter_.emplace(candidate().bid(), wake_); }
 
 void Acquisition::leave_line() noexcept {
-  if (const auto seat = out_of_line()) candidate_->leave_seat(*seat);
+  if (const auto seat = out_of_line()) Candidate::leave_seat(*seat);
 }
 
 /// The seat in the record's queue that nobody took over.
-std::optional<std::string> Acquisition::out_of_line() noexcept {
+std::optional<Seat> Acquisition::out_of_line() noexcept {
   if (!waiter_) return std::nullopt;
-  auto left = waiter_->leave(candidate_->give_seat(), candidate_->succeeded());
+  auto left = waiter_->leave(candidate_ ? candidate_->give_seat() : std::nullopt,
+                             candidate_ && candidate_->succeeded());
   waiter_.reset();
   napping_ = false;
   if (left.unused) remove_token_later(spec_, *left.unused, WasStored::yes);
@@ -295,7 +446,8 @@ std::optional<std::string> Acquisition::out_of_line() noexcept {
 }
 
 void Acquisition::abandon() noexcept {
-  if (const auto seat = out_of_line()) remove_token_later(spec_, *seat, WasStored::yes);
+  give_up_both();
+  if (const auto seat = out_of_line()) remove_token_later(seat->spec, seat->token, WasStored::yes);
   if (candidate_) candidate_->leave_later();
 }
 

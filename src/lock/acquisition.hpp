@@ -45,6 +45,10 @@ class Acquisition {
   [[nodiscard]] Mailbox* mailbox() const;
   /// Whether it has ended with the lock held, or with leave to go on without it.
   [[nodiscard]] bool acquired() const noexcept { return acquired_; }
+  /// The server that the next step asks.
+  [[nodiscard]] Server& server() const;
+  /// The lock, at the place where it was locked.
+  [[nodiscard]] const SharedSpec& spec() const noexcept { return spec_; }
   /// Ends the acquire; what it has written is removed in the background.
   void abandon() noexcept;
 
@@ -59,24 +63,31 @@ class Acquisition {
   [[nodiscard]] bool is_late() const { return deadline_ && Clock::now() >= *deadline_; }
   /// One attempt, or what arrived while it was in line; true if the acquire has ended.
   bool attempt(LocalQueue::Woken woken);
+  bool attempt_once(LocalQueue::Woken woken);
   bool ask(LocalQueue::Woken woken);
+  /// What an answer leads to; nothing where it is to be asked again at once.
+  std::optional<bool> act_on(Candidate::Attempt result);
+  std::optional<bool> act_on_second(Candidate::Attempt result);
+  /// It goes on at another server, or where the client's lists say now.
+  void go_to(Server* where);
+  void begin_second(Candidate::Half half);
+  void give_up_both() noexcept;
   bool reenter();
   bool settle(const std::shared_ptr<Holding>& holding);
   void back_off(const Contention& contention);
-  void report_failure(const Error& error, bool is_setting, Clock::time_point began);
+  void report_failure(const Error& error, Clock::time_point began);
   void proceed_unlocked(const char* why);
-  [[noreturn]] void raise_shared(const SharedFailure& failure) const;
   [[noreturn]] void cancel();
   [[nodiscard]] bool others_wait() const;
   void join_line();
   void leave_line() noexcept;
-  std::optional<std::string> out_of_line() noexcept;
+  std::optional<Seat> out_of_line() noexcept;
   void notify(Event event) const;
   void notify_contended();
   void notify_end(EventKind kind, std::string_view detail = {}, GiveUp reason = GiveUp::none);
   void notify_given_up(GiveUp reason);
 
-  const SharedSpec spec_;
+  SharedSpec spec_;  // of the place that is asked first
   Hold& hold_;
   const Waiting how_;
   const std::optional<Clock::time_point> deadline_;
@@ -92,6 +103,17 @@ class Acquisition {
   const Clock::time_point started_ = Clock::now();
 
   std::optional<Candidate> candidate_;
+  /// While the list of servers changes: it is held at the first place, and asked for at this one.
+  struct Second {
+    Second(Candidate::Half half, SharedSpec at, OwnerId owner, const std::string& label,
+           const std::function<void()>& wake, bool is_for_loop);
+    std::shared_ptr<Holding> first;
+    SharedSpec spec;
+    Candidate candidate;
+    Backoff backoff;
+    Clock::time_point until;  // gives up both: who waits here does not renew the first
+  };
+  std::optional<Second> second_;
   Backoff backoff_;
   std::optional<LocalQueue::Waiter> waiter_;
   bool napping_ = false;  // in line

@@ -17,7 +17,7 @@ namespace memcachedlock::detail {
 /// Its mutex is locked while it is at work, so that abandon() returns when it is not.
 class AsyncOperation::Task : public TimerThread::Task, public std::enable_shared_from_this<Task> {
  public:
-  explicit Task(TimerThread& thread) : thread_(thread) {}
+  explicit Task(TimerThread& thread) : thread_(&thread) {}
 
   /// Throws std::system_error where the thread can't be made.
   void start() {
@@ -51,7 +51,10 @@ class AsyncOperation::Task : public TimerThread::Task, public std::enable_shared
     at_work_.store(std::this_thread::get_id());
     const auto again = step();
     at_work_.store({});
-    if (again) return TimerThread::Times{*again, *again};
+    if (again) {
+      if (go_on_in(next_thread(), *again)) return std::nullopt;
+      return TimerThread::Times{*again, *again};
+    }
     ended_ = true;
     finish();
     return std::nullopt;
@@ -66,18 +69,32 @@ class AsyncOperation::Task : public TimerThread::Task, public std::enable_shared
   }
 
  protected:
+  /// The next steps are another thread's, from `time` on; false where they are this one's.
+  bool go_on_in(TimerThread& other, Clock::time_point time) {
+    TimerThread* const before = thread_.exchange(&other);
+    if (before == &other) return false;
+    try {
+      (void)other.schedule(shared_from_this(), {time, time});
+      return true;
+    } catch (const std::exception&) {  // it can't be made
+      thread_.store(before);
+      return false;
+    }
+  }
   [[nodiscard]] bool is_cancelled() const { return cancelled_.load(); }
   /// Before those that are due: they may be many, and only look.
-  void schedule_first() { (void)thread_.schedule(shared_from_this(), {{}, Clock::now()}); }
+  void schedule_first() { (void)thread_.load()->schedule(shared_from_this(), {{}, Clock::now()}); }
   /// False when the process ends.
   bool schedule() {
     const auto now = Clock::now();
-    return thread_.schedule(shared_from_this(), {now, now});
+    return thread_.load()->schedule(shared_from_this(), {now, now});
   }
 
  private:
   /// When the next is due; nothing when it has ended.
   virtual std::optional<Clock::time_point> step() = 0;
+  /// That of the server which the next step asks.
+  [[nodiscard]] virtual TimerThread& next_thread() const = 0;
   /// In place of a step: the threads of the library are stopped.
   virtual void end_with_process() = 0;
   /// Reports the end.
@@ -85,7 +102,7 @@ class AsyncOperation::Task : public TimerThread::Task, public std::enable_shared
   /// Forgets the lock object and its completion.
   virtual void give_up() noexcept = 0;
 
-  TimerThread& thread_;
+  std::atomic<TimerThread*> thread_;
   const unsigned generation_ = process_generation();
   Mutex mutex_;
   bool ended_ MCL_GUARDED_BY(mutex_) = false;
@@ -105,7 +122,9 @@ void AsyncOperation::abandon() noexcept { task_->abandon(); }
 class AsyncAcquire::AcquireTask final : public AsyncOperation::Task {
  public:
   AcquireTask(BasicLock& lock, Done done)
-      : Task(lock.spec_->server.acquiring()), spec_(lock.spec_), done_(std::move(done)) {}
+      : Task((lock.refresh(), lock.spec_->server.acquiring())),
+        spec_(lock.spec_),
+        done_(std::move(done)) {}
 
   /// Before it is started, where weak_from_this() is there.
   void begin(BasicLock& lock, std::optional<std::chrono::nanoseconds> limit) {
@@ -129,6 +148,10 @@ class AsyncAcquire::AcquireTask final : public AsyncOperation::Task {
     if (!held_) acquisition_->abandon();
     acquisition_.reset();
     return std::nullopt;
+  }
+
+  [[nodiscard]] TimerThread& next_thread() const override {
+    return acquisition_ ? acquisition_->server().acquiring() : spec_->server.acquiring();
   }
 
   void end_with_process() override {
@@ -186,10 +209,11 @@ class AsyncRelease::ReleaseTask final : public AsyncOperation::Task {
     }
     const auto limit = spec_->cluster->options().operation_timeout;
     if (outcome_ == Release::unavailable && Clock::now() - began >= limit / 2) {
-      server.note_failure({false, "memcachedlock: a release was not answered", server.name()});
+      server.note_failure({.what = "a release was not answered", .server = server.name()});
     }
     return std::nullopt;
   }
+  [[nodiscard]] TimerThread& next_thread() const override { return spec_->server.acquiring(); }
   void end_with_process() override { (void)step(); }
   void finish() override { std::exchange(done_, nullptr)(trouble_, outcome_); }
   void give_up() noexcept override { done_ = nullptr; }

@@ -91,14 +91,15 @@ Candidate::Candidate(SharedSpec spec, OwnerId owner, std::string label, std::fun
       is_for_loop_(is_for_loop) {}
 
 Candidate::~Candidate() {
-  if (queued_ && !is_copy()) leave_seat(token_);
+  if (queued_ && !is_copy()) leave_seat({spec_, token_});
 }
 
-void Candidate::leave_seat(const std::string& token) noexcept {
+void Candidate::leave_seat(const Seat& seat) noexcept {
+  const LockSpec& spec = *seat.spec;
   try {
-    remove_token(spec_->server, spec_->key, token, spec_->server.read_lock(spec_->key));
+    remove_token(spec.server, spec.key, seat.token, spec.server.read_lock(spec.key));
   } catch (const Error&) {
-    remove_token_later(spec_, token);
+    remove_token_later(seat.spec, seat.token);
   }
 }
 
@@ -107,9 +108,9 @@ void Candidate::leave_later() noexcept {
     remove_token_later(spec_, token_, WasStored::yes);
 }
 
-std::optional<std::string> Candidate::give_seat() {
+std::optional<Seat> Candidate::give_seat() {
   if (!std::exchange(queued_, false) || is_copy()) return std::nullopt;
-  std::string seat = token_;
+  Seat seat{spec_, token_};
   renew_token();
   return seat;
 }
@@ -209,8 +210,11 @@ std::optional<Snapshot> Candidate::complete(const Record& found, const Snapshot&
   if (!bid_.owner.is_named()) return std::nullopt;
   // Members of one owner, in whatever process, agree on a token: the first that is written.
   if (!own.fence) {
-    if (!snapshot.asked_epoch) return spec_->server.read(spec_->key);
-    const FencingToken fence{epoch_of(snapshot), cas.id};
+    if (!snapshot.asked_item) return spec_->server.read(spec_->key);
+    const FencingToken own_fence{epoch_of(snapshot), cas.id};
+    // That of the other place counts, then.
+    if (snapshot.server_item && asks_for_more(*snapshot.server_item)) return std::nullopt;
+    const FencingToken fence = fence_ ? fence_ : own_fence;
     return append(
         [&](std::string& text, const Server::Stamps&) { append_fence_word(text, token_, fence); });
   }
@@ -239,7 +243,7 @@ bool Candidate::never_confirmed(const Entry& holder, std::size_t at) const {
   if (holder.confirmed) return false;
   const auto now = Clock::now();
   const Clock::duration time = std::min(holder.lease, grace);
-  const std::string place = fmt::format("{} {}", spec_->name, at);
+  const std::string place = fmt::format("{} {} {}", spec_->server.name(), spec_->key.item(), at);
   return now >= FirstSights::instance().of(place, holder, now) + time + drift_of(time);
 }
 
@@ -305,7 +309,8 @@ Candidate::Attempt Candidate::ask(bool may_queue, bool lined_up) {
   Server& server = spec_->server;
   may_queue_ = may_queue;
   lined_up_ = lined_up;
-  const Admission before = server.prepare(spec_->key, options.timeout, options.restart_guard);
+  const Admission before = spec_->cluster->agreement().prepare(server, spec_->key, options.timeout,
+                                                               options.restart_guard);
   if (!before.open) return Guarded{before.retry_at};
   try {
     if (inbox_) {
@@ -404,7 +409,7 @@ Candidate::Attempt Candidate::judge(Snapshot snapshot, Clock::time_point started
     if (!snapshot.as_sent) spec_->history.learn(found->hold);
     if (found->holds(token_)) {
       seen_ = true;
-      if (!snapshot.asked_epoch && queued_ && !found->find(token_)->confirmed) {
+      if (!snapshot.asked_item && queued_ && !found->find(token_)->confirmed) {
         server.note_grant(GrantKind::found);
         if (is_copy()) continue;  // by the observer
       }
@@ -413,6 +418,17 @@ Candidate::Attempt Candidate::judge(Snapshot snapshot, Clock::time_point started
       if (!next) return settle(snapshot, *std::move(found));
       snapshot = *std::move(next);
       continue;
+    }
+    if (snapshot.asked_item &&
+        !spec_->cluster->agreement().knows(server, snapshot.server_item, snapshot.start, {})) {
+      (void)spec_->admit(snapshot, RestartGuard::off);
+      if (is_copy()) continue;  // by the observer
+    }
+    if (first_place_ && snapshot.server_item && snapshot.server_item->item &&
+        snapshot.server_item->item->id == first_place_->item().id) {
+      queued_ = found->includes(token_);
+      leave_later();
+      return SamePlace{};
     }
     const auto position = found->queue_position(token_);
     queued_ = position.has_value();
@@ -488,10 +504,38 @@ Candidate::Attempt Candidate::judge(Snapshot snapshot, Clock::time_point started
                     key.text(), server.name());
 }
 
+void Candidate::set_first_place(Place place, FencingToken fence) {
+  first_place_ = std::move(place);
+  fence_ = fence;
+}
+
+/// For a holder whose server asks for another place too. Only where it is free.
+std::shared_ptr<Holding> Candidate::take_place(SharedSpec spec, std::string label, Place first,
+                                               FencingToken fence) {
+  OwnerId owner = spec->options.owner.is_named() ? spec->options.owner : OwnerId::this_thread();
+  Candidate second(
+      std::move(spec), std::move(owner), std::move(label), [] {}, false);
+  second.set_first_place(std::move(first), fence);
+  Attempt result = second.ask(false, false);
+  auto* const holding = std::get_if<std::shared_ptr<Holding>>(&result);
+  return holding != nullptr ? std::move(*holding) : nullptr;
+}
+
+/// Tokens of the new list's servers are higher than all of the old one's.
+std::uint64_t Candidate::token_epoch(const Admission& now) const {
+  if (!first_place_) return now.epoch;
+  return std::max({now.epoch, first_place_->item().floor, now.item->floor});
+}
+
+bool Candidate::asks_for_more(const SeenItem& seen) {
+  if (!seen.item || !seen.item->confirmed || first_place_) return false;
+  if (!seen.item->next && spec_->is_current()) return false;
+  return !spec_->cluster->agreement().demand(*seen.item, spec_->server, spec_->key).is_here_alone();
+}
+
 std::uint64_t Candidate::epoch_of(const Snapshot& snapshot) {
-  const Admission now =
-      spec_->server.admit(spec_->key, snapshot, spec_->options.timeout, RestartGuard::off);
-  if (now.start == snapshot.start) return now.epoch;
+  const Admission now = spec_->admit(snapshot, RestartGuard::off);
+  if (now.start == snapshot.start) return token_epoch(now);
   throw Unavailable(
       fmt::format("{} was restarted during a request; try again", spec_->server.name()),
       spec_->key.text(), spec_->server.name());
@@ -507,8 +551,8 @@ void Candidate::note_wait(const Record& found, const Snapshot& snapshot, Clock::
   } else if (own.end >= written_.end && own.count >= written_.count) {
     wait_.until = written_.started + wait_.length;
   }
-  if (!snapshot.asked_epoch || wait_.epoch) return;
-  wait_.epoch = snapshot.epoch;
+  if (!snapshot.asked_item || wait_.item) return;
+  wait_.item = snapshot.server_item;
   wait_.start = snapshot.start;
 }
 
@@ -528,10 +572,11 @@ Candidate::Attempt Candidate::hear(const Grant& grant) {
   }
   const milliseconds lease = std::min(grace, own->lease);
   const auto until = std::min(wait_.looked + lease, wait_.until);
-  const bool is_same_epoch = wait_.epoch && wait_.epoch->item &&
-                             wait_.epoch->item->id == grant.epoch_id &&
-                             wait_.epoch->item->number == grant.epoch_number;
-  if (until - now < lease / 2 || !wait_.item_lasts || !is_same_epoch || bid_.owner.is_named() ||
+  // Else the list of servers, or the number for tokens, may be another.
+  const bool is_same_item = wait_.item && wait_.item->item && !first_place_ &&
+                            wait_.item->item->id == grant.item_id &&
+                            wait_.item->cas.id == grant.item_cas && !asks_for_more(*wait_.item);
+  if (until - now < lease / 2 || !wait_.item_lasts || !is_same_item || bid_.owner.is_named() ||
       !Holding::can_renew(*spec_)) {
     return judge(append_lease(*own, spec_->options.timeout), now);
   }
@@ -542,7 +587,7 @@ Candidate::Attempt Candidate::hear(const Grant& grant) {
   // then. Not where it is that of a record with others in it.
   const auto asked = grant.alone ? wait_.entered : Clock::time_point::min();
   snapshot.lock = Item{{}, {grant.cas, 0, asked}};
-  snapshot.epoch = wait_.epoch;
+  snapshot.server_item = wait_.item;
   snapshot.start = wait_.start;
   const auto length = std::chrono::floor<milliseconds>(until - wait_.looked);
   return settle(snapshot, *std::move(found), wait_.looked, length, false);
@@ -559,23 +604,48 @@ Candidate::Attempt Candidate::settle(const Snapshot& snapshot, Record found,
   inbox_.reset();
   if (cohort_.passes == 0) cohort_.since = confirmed ? started : Clock::now();
   const LockOptions& options = spec_->options;
-  const Admission now =
-      spec_->server.admit(spec_->key, snapshot, options.timeout, options.restart_guard);
+  const Admission now = spec_->admit(snapshot, options.restart_guard);
   if (is_copy()) {  // by an observer, just now
     become_another();
     return Contended{};
   }
+  Demand demand{.here = true};
+  if (now.item->next || first_place_ || !spec_->is_current()) {
+    demand = spec_->cluster->agreement().demand(*now.item, spec_->server, spec_->key);
+  }
   // The record has gone with the server that gave it its CAS id.
   const bool is_gone = now.start != snapshot.start;
-  auto holding =
-      std::make_shared<Holding>(spec_, std::move(found), std::move(token_), *snapshot.lock,
-                                now.epoch, started, lease, confirmed, cohort_);
+  auto holding = std::make_shared<Holding>(
+      spec_, std::move(found), std::move(token_), *snapshot.lock, token_epoch(now), started, lease,
+      confirmed, cohort_, Place(spec_->server, now.item), take_place);
   may_have_landed_ = false;
   if (is_gone || !now.open || !holding->owns()) {  // or the answer came when the lease had run out
     holding->withdraw();
     renew_token();
     if (!now.open) return Guarded{now.retry_at};
     return Contended{};
+  }
+  if (first_place_) {
+    const bool is_same = first_place_->item().id == now.item->id;
+    const auto is_missing = [&](const Server* server) {
+      return server != nullptr && !first_place_->is(*server);
+    };
+    if (is_same || is_missing(demand.first) || is_missing(demand.second)) {
+      holding->withdraw();
+      if (is_same) return SamePlace{};
+      return Elsewhere{};
+    }
+    if (demand.is_here_alone()) holding->note_that_it_suffices();
+    succeeded_ = true;
+    return holding;
+  }
+  if (demand.first != nullptr && (demand.here || demand.second != nullptr)) {
+    holding->withdraw();
+    return Elsewhere{demand.first};
+  }
+  if (!demand.is_here_alone()) {
+    succeeded_ = true;
+    return Half{std::move(holding), demand.first != nullptr ? demand.first : demand.second};
   }
   if (options.renew || !confirmed) {
     try {

@@ -10,6 +10,7 @@
 
 #include "base/process.hpp"
 #include "lock/holding.hpp"
+#include "lock/place.hpp"
 #include "memcachedlock/options.hpp"
 #include "server/inbox.hpp"
 #include "server/mailbox.hpp"
@@ -29,13 +30,27 @@ class Candidate {
   struct Guarded {
     Clock::time_point until;
   };
-  using Attempt = std::variant<std::shared_ptr<Holding>, Contended, Guarded>;
+  /// It holds the lock at its server, and must hold it at another one too before that counts.
+  struct Half {
+    std::shared_ptr<Holding> holding;
+    Server* other = nullptr;
+  };
+  /// It is to be locked at another server first; null: where the client's lists say now.
+  struct Elsewhere {
+    Server* where = nullptr;
+  };
+  /// Of a second place: it is the first one, by another name.
+  struct SamePlace {};
+  using Attempt =
+      std::variant<std::shared_ptr<Holding>, Contended, Guarded, Half, Elsewhere, SamePlace>;
 
   /// `label` is of the thread that acquires (thread_label()). `wake` is called in any thread once
   /// it is told that it holds the lock, and must not wait; by the thread of the event loops, if no
   /// other reads what comes, where it `is_for_loop`.
   Candidate(SharedSpec spec, OwnerId owner, std::string label, std::function<void()> wake,
             bool is_for_loop);
+  /// The lock is held by its owner at this place too, with a token there if it is to stay.
+  void set_first_place(Place place, FencingToken fence);
   /// Leaves the record's queue.
   ~Candidate();
   /// Leaves it in the background.
@@ -59,11 +74,11 @@ class Candidate {
   [[nodiscard]] bool is_told() const { return inbox_ && !is_copy() && inbox_->box.is_told(); }
   [[nodiscard]] bool succeeded() const noexcept { return succeeded_; }
 
-  /// Its seat in the record's queue, by its token, to be given to another, which takes it over.
-  [[nodiscard]] std::optional<std::string> give_seat();
+  /// Its seat in the record's queue, to be given to another, which takes it over.
+  [[nodiscard]] std::optional<Seat> give_seat();
   void take_seat(std::string token);
   /// Removes a seat that nobody takes over.
-  void leave_seat(const std::string& token) noexcept;
+  static void leave_seat(const Seat& seat) noexcept;
 
  private:
   /// Whether this is in a copy of the process that began it.
@@ -71,6 +86,8 @@ class Candidate {
   void become_another();
   void renew_token();
   Attempt judge(Snapshot snapshot, Clock::time_point started);
+  /// Whether it must be held elsewhere too, or only.
+  [[nodiscard]] bool asks_for_more(const SeenItem& seen);
   Attempt settle(const Snapshot& snapshot, Record found);
   Attempt settle(const Snapshot& snapshot, Record found, Clock::time_point started,
                  std::chrono::milliseconds lease, bool confirmed);
@@ -95,6 +112,9 @@ class Candidate {
   std::optional<Snapshot> stay(const Record& found, const Snapshot& snapshot);
   /// The number of the epoch in which this came back.
   std::uint64_t epoch_of(const Snapshot& snapshot);
+  static std::shared_ptr<Holding> take_place(SharedSpec spec, std::string label, Place first,
+                                             FencingToken fence);
+  [[nodiscard]] std::uint64_t token_epoch(const Admission& now) const;
   /// Those before it whose leases are over.
   struct Dead {
     std::vector<std::pair<std::string, std::uint64_t>> entries;  ///< token and COUNT
@@ -118,6 +138,8 @@ class Candidate {
   bool local_ = false;            // a thread of this process
   bool full_ = false;             // the queue had no room
   bool succeeded_ = false;
+  std::optional<Place> first_place_;
+  FencingToken fence_{};  // to be written
   Cohort cohort_;
 
   std::optional<Record> sent_;  // by the last request that wrote a record
@@ -145,10 +167,10 @@ class Candidate {
   std::optional<Told> inbox_;
   /// For the lease of one that is told.
   struct Wait {
-    Clock::time_point entered{};     ///< before it entered the queue
-    Clock::time_point looked{};      ///< before the last look that showed it waiting
-    Clock::time_point until{};       ///< as far as others do not take it for dead
-    std::optional<SeenEpoch> epoch;  ///< in which it entered
+    Clock::time_point entered{};   ///< before it entered the queue
+    Clock::time_point looked{};    ///< before the last look that showed it waiting
+    Clock::time_point until{};     ///< as far as others do not take it for dead
+    std::optional<SeenItem> item;  ///< of the server, as it entered
     std::uint64_t start = 0;
     bool tellable = false;
     bool item_lasts = false;              ///< for a grace from that look

@@ -39,7 +39,7 @@ FencingToken fence_of(const Record& record, const std::string& token, FencingTok
 
 Holding::Holding(SharedSpec spec, Record record, std::string token, const Item& item,
                  std::uint64_t epoch, Clock::time_point started, milliseconds lease, bool confirmed,
-                 Cohort cohort)
+                 Cohort cohort, Place place, TakePlace taker)
     : spec_(std::move(spec)),
       token_(std::move(token)),
       fence_(fence_of(record, token_, FencingToken{epoch, item.cas.id})),
@@ -47,20 +47,78 @@ Holding::Holding(SharedSpec spec, Record record, std::string token, const Item& 
       began_(confirmed ? started : since_),
       cohort_(cohort),
       generation_(process_generation()),
+      place_(std::move(place)),
+      take_place_(taker),
       record_(std::move(record)),
       cas_(item.cas),
       confirmed_(confirmed),
       lease_(lease),
       deadline_(started + lease) {}
 
+void Holding::join(std::shared_ptr<Holding> second) {
+  second->is_second_.store(true);
+  {
+    const MutexLock lock(second->places_mutex_);
+    second->first_ = weak_from_this();
+  }
+  const bool suffices = second->suffices_.load();
+  {
+    const MutexLock lock(places_mutex_);
+    second_ = std::move(second);
+    second_seen_.store(second_.get());
+  }
+  if (suffices) supersede();
+}
+
+void Holding::join_first(std::shared_ptr<Holding> second) {
+  fence_ = second->fence_;
+  join(std::move(second));
+}
+
+std::shared_ptr<Holding> Holding::second() const {
+  if (second_seen_.load() == nullptr) return nullptr;
+  const MutexLock lock(places_mutex_);
+  return second_;
+}
+
+std::shared_ptr<Holding> Holding::first() const {
+  if (!is_second_.load()) return nullptr;
+  const MutexLock lock(places_mutex_);
+  return first_.lock();
+}
+
+FencingToken Holding::agreed_fence() const {
+  const MutexLock lock(mutex_);
+  const Entry* const entry = record_.find(token_);
+  return entry != nullptr ? entry->fence : FencingToken{};
+}
+
+bool Holding::is_held_at(const Server& server) const {
+  if (place_.is(server) && !superseded_.load()) return true;
+  for (auto before = first(); before; before = before->first()) {
+    if (before->place_.is(server) && !before->superseded_.load()) return true;
+  }
+  for (auto after = second(); after; after = after->second()) {
+    if (after->place_.is(server)) return true;
+  }
+  return false;
+}
+
+Clock::time_point Holding::deadline() const {
+  const auto own = deadline_.load();
+  const Holding* const next = second_seen_.load();
+  if (next == nullptr) return own;
+  return superseded_.load() ? next->deadline() : std::min(own, next->deadline());
+}
+
 bool Holding::owns() const {
   return state_.load() == State::held && generation_ == process_generation() &&
-         Clock::now() < deadline_.load();
+         Clock::now() < deadline();
 }
 
 milliseconds Holding::remaining() const {
   if (!owns()) return milliseconds(0);
-  const auto left = deadline_.load() - Clock::now();
+  const auto left = deadline() - Clock::now();
   return std::max(std::chrono::floor<milliseconds>(left), milliseconds(0));
 }
 
@@ -107,7 +165,8 @@ Server::Rewrite Holding::prepare(Rewriting& one) {
 }
 
 /// No outcome if it must be tried again: others wrote too, or the item ends too early.
-void Holding::accept(Rewriting& one, Clock::time_point started, const std::optional<Item>& item) {
+void Holding::accept(Rewriting& one, Clock::time_point started, const std::optional<Item>& item,
+                     const std::optional<SeenItem>& seen) {
   auto found = record_in(item);
   if (!found || !found->holds(token_)) {
     one.outcome = Write::lost;
@@ -127,7 +186,12 @@ void Holding::accept(Rewriting& one, Clock::time_point started, const std::optio
       const milliseconds left = spec_->server.time_left(record_.expiry);
       one.lasts = std::min<Clock::time_point>(started + one.lease,
                                               now + left - left / 100 - std::chrono::seconds(1));
+      if (!counts(one, seen)) one.lasts = {};
     }
+    return;
+  }
+  if (!counts(one, seen)) {
+    one.outcome = Write::uncounted;
     return;
   }
   const auto end = started + one.lease;
@@ -139,15 +203,129 @@ void Holding::accept(Rewriting& one, Clock::time_point started, const std::optio
   }
 }
 
+bool Holding::counts(Rewriting& one, const std::optional<SeenItem>& seen) {
+  Agreement& agreement = spec_->cluster->agreement();
+  one.missing = nullptr;
+  one.trouble.clear();
+  try {
+    if (!agreement.serves(spec_->server, seen, one.lease, spec_->key)) return false;
+    const Demand demand = agreement.demand(*seen->item, spec_->server, spec_->key);
+    for (Server* other : {demand.first, demand.second}) {
+      if (other == nullptr || is_held_at(*other)) continue;
+      if (demand.here) {
+        one.missing = other;
+      } else {
+        one.trouble = fmt::format(
+            "the lease of \"{}\" ends as it is: the list of servers has "
+            "changed, and it was not held at {} in time",
+            spec_->key.text(), other->name());
+      }
+      return false;
+    }
+    if (demand.is_here_alone()) {
+      if (const auto before = first()) before->supersede();
+    }
+    return true;
+  } catch (const Error& error) {
+    one.trouble = error.what();
+    one.differs = dynamic_cast<const ServersDiffer*>(&error) != nullptr;
+    return false;
+  }
+}
+
+void Holding::supersede() {
+  if (superseded_.exchange(true)) return;
+  remove_token_later(spec_, token_, WasStored::yes);
+  if (const auto before = first()) before->supersede();
+}
+
+void Holding::complete_places(Server* missing) {
+  if (missing != nullptr) {
+    take_place(*missing);
+  } else {
+    (void)spec_->cluster->agreement().admit(spec_->server, spec_->key,
+                                            spec_->server.read(spec_->key), lease_.load(),
+                                            RestartGuard::off);
+  }
+}
+
+/// At the end of the chain. It keeps the token that it has.
+void Holding::take_place(Server& other) {
+  if (is_held_at(other)) return;
+  std::string label;
+  FencingToken fence;
+  {
+    const MutexLock lock(places_mutex_);
+    if (second_) return;
+  }
+  label = thread_label();
+  if (spec_->options.owner.is_named()) fence = fence_;
+  auto taken = take_place_(spec_->at(other), std::move(label), place_, fence);
+  if (!taken) {
+    throw Unavailable(
+        fmt::format("the list of servers changes, and \"{}\" can't be held at {} too: "
+                    "another holds it there",
+                    spec_->key.text(), other.name()),
+        spec_->key.text(), other.name());
+  }
+  const bool is_held = state_.load() == State::held;
+  if (!is_held) {
+    taken->withdraw();
+    return;
+  }
+  const auto added = taken;
+  join(std::move(taken));
+  if (spec_->options.renew) added->start_renewal();
+  if (state_.load() != State::held) (void)added->leave_second();  // released meanwhile
+}
+
+class Holding::PlaceTask final : public TimerThread::Task {
+ public:
+  PlaceTask(std::shared_ptr<Holding> holding, Server* missing)
+      : holding_(std::move(holding)), missing_(missing) {}
+  std::optional<TimerThread::Times> on_time(milliseconds /*limit*/) override {
+    Holding& holding = *holding_;
+    std::string trouble;
+    try {
+      holding.complete_places(missing_);
+    } catch (const std::exception& error) {
+      trouble = error.what();
+    }
+    {
+      const MutexLock lock(holding.places_mutex_);
+      holding.place_trouble_ = std::move(trouble);
+    }
+    holding.completing_.store(false);
+    return std::nullopt;
+  }
+
+ private:
+  const std::shared_ptr<Holding> holding_;
+  Server* const missing_;
+};
+
+void Holding::complete_places_later(Server* missing) noexcept {
+  if (completing_.exchange(true)) return;
+  try {
+    const auto now = Clock::now();
+    TimerThread& thread = (missing != nullptr ? *missing : spec_->server).acquiring();
+    if (thread.schedule(std::make_shared<PlaceTask>(shared_from_this(), missing), {now, now}))
+      return;
+  } catch (const std::exception&) {  // no thread, no memory: at the next renewal
+  }
+  completing_.store(false);
+}
+
 void Holding::rewrite(std::vector<Rewriting*> open, milliseconds limit, int rounds) {
   for (int tries = 0; tries < rounds && !open.empty(); ++tries) {
     const auto started = Clock::now();
     std::vector<Server::Rewrite> requests;
     requests.reserve(open.size());
     for (Rewriting* one : open) requests.push_back(one->holding->prepare(*one));
-    const auto items = open.front()->holding->spec_->server.write_and_read_all(requests, limit);
+    const Rewritten found =
+        open.front()->holding->spec_->server.write_and_read_all(requests, limit);
     for (std::size_t at = 0; at < open.size(); ++at) {
-      open[at]->holding->accept(*open[at], started, items[at]);
+      open[at]->holding->accept(*open[at], started, found.locks[at], found.server_item);
     }
     std::erase_if(open, [](const Rewriting* one) { return one->outcome.has_value(); });
   }
@@ -160,13 +338,36 @@ std::string Holding::why_not_rewritten() const {
   return fmt::format(text, spec_->key.text(), spec_->server.name());
 }
 
-Holding::Write Holding::rewrite(bool reserved, milliseconds lease) {
-  Rewriting one{.holding = this, .reserved = reserved, .lease = lease};
-  rewrite(std::vector{&one}, Server::longest, max_tries);
-  if (!one.outcome) {
-    throw ServerError(why_not_rewritten(), spec_->key.text(), spec_->server.name());
+Holding::Write Holding::rewrite_here(bool reserved, milliseconds lease) {
+  constexpr int max_changes = 4;  // of the list of servers, meanwhile
+  std::string trouble;
+  for (int tries = 0; tries < max_changes; ++tries) {
+    Rewriting one{.holding = this, .reserved = reserved, .lease = lease};
+    rewrite(std::vector{&one}, Server::longest, max_tries);
+    if (!one.outcome) {
+      throw ServerError(why_not_rewritten(), spec_->key.text(), spec_->server.name());
+    }
+    if (*one.outcome != Write::uncounted) return *one.outcome;
+    if (!one.trouble.empty()) {
+      trouble = one.trouble;
+      break;
+    }
+    complete_places(one.missing);
   }
-  return *one.outcome;
+  if (trouble.empty()) trouble = "the list of servers changes all the time";
+  throw Unavailable(trouble, spec_->key.text(), spec_->server.name());
+}
+
+Holding::Write Holding::rewrite(bool reserved, milliseconds lease) {
+  if (!superseded_.load()) {
+    const Write own = rewrite_here(reserved, lease);
+    if (own != Write::done) return own;
+  }
+  const auto next = second();
+  if (!next) return Write::done;
+  if (reserved) next->renewing_.store(false);
+  const MutexLock lock(next->mutex_);
+  return next->rewrite(reserved, std::max(lease, next->lease_.load()));
 }
 
 /// From held to lost. False when it was not held any more.
@@ -182,8 +383,12 @@ bool Holding::extend(milliseconds lease) {
     lease = std::max(lease, lease_.load());
     // A restart guard must know a longer lease before it counts, as it does for an acquire.
     if (owns() && lease > lease_.load()) {
-      Server& server = spec_->server;
-      (void)server.admit(spec_->key, server.read(spec_->key), lease, RestartGuard::off);
+      for (auto place = shared_from_this(); place; place = place->second()) {
+        Server& server = place->spec_->server;
+        if (place->superseded_.load()) continue;
+        (void)spec_->cluster->agreement().admit(server, spec_->key, server.read(spec_->key), lease,
+                                                RestartGuard::off);
+      }
     }
     extended = owns() && rewrite(false, lease) == Write::done;
     if (!extended) lose();
@@ -220,6 +425,7 @@ Handoff Holding::write_handoff(const LocalQueue::Claim& next) {
   const Bid& bid = next.bid();
   bool stored = false;
   Handoff handoff;
+  handoff.server = &bid.spec->server;
   handoff.token = next_token();
   handoff.started = Clock::now();
   handoff.cohort = {cohort_.passes + 1, cohort_.since};
@@ -274,6 +480,11 @@ bool Holding::hand_over(LocalQueue::Claim& next) {
 /// While others wait, members of a named owner hold by each other's places. A waiter that has one
 /// of its own waits for that.
 bool Holding::may_hand_over(const LocalQueue::Claim& next) const {
+  // Not while the list of servers changes.
+  if (second_seen_.load() != nullptr || &next.bid().spec->server != &spec_->server) {
+    if (next.bid().spec->server.name() != spec_->server.name() || second_seen_.load() != nullptr)
+      return false;
+  }
   if (next.is_queued() || record_.holders() != 1) return false;
   if (record_.entries.size() == 1) return true;
   return record_.find(token_)->owner() == "-" && !next.bid().owner.is_named();
@@ -292,7 +503,7 @@ Release Holding::release(const SharedFailure* failure) {
       if (failure != nullptr) throw Unavailable(failure->what, spec_->key.text(), failure->server);
       if (in_time && was_held) passed = pass_on();
       // Also when the lease is over: waiters need not wait longer.
-      outcome = passed ? Release::released : depart();
+      outcome = passed ? Release::released : depart_everywhere();
     } catch (const Error& error) {
       outcome = Release::unavailable;
       trouble = error.what();
@@ -334,6 +545,29 @@ bool Holding::release_in_background() {
 
 /// Where somebody came into the queue during the last hold, as is likely to happen again, it reads
 /// first: to be refused would cost a round trip more.
+Release Holding::depart_everywhere() {
+  const auto next = second();
+  const Release there = next ? next->leave_second() : Release::released;
+  const Release here = superseded_.load() ? Release::released : depart();
+  if (there == Release::lost || here == Release::lost) return Release::lost;
+  return there == Release::unavailable ? there : here;
+}
+
+Release Holding::leave_second() {
+  Release outcome = Release::unavailable;
+  {
+    const MutexLock lock(mutex_);
+    state_.store(State::over);
+    try {
+      outcome = depart_everywhere();
+    } catch (const Error&) {
+    }
+    if (outcome == Release::unavailable) remove_token_later(spec_, token_, WasStored::yes);
+  }
+  end_tasks();
+  return outcome;
+}
+
 Release Holding::depart() {
   const Removal taken = remove_token(spec_->server, spec_->key, token_, record_, cas_,
                                      spec_->history.arrivals() ? CasHint::stale : CasHint::fresh,
@@ -343,13 +577,23 @@ Release Holding::depart() {
 }
 
 void Holding::withdraw() {
+  if (const auto next = second()) next->withdraw();
+  end_tasks();
   const MutexLock lock(mutex_);
   state_.store(State::over);
+  if (superseded_.load()) return;
   try {
     remove_token(spec_->server, spec_->key, token_, record_, cas_);
   } catch (const Error&) {
     remove_token_later(spec_, token_);
   }
+  LocalQueue::wake(*spec_);
+}
+
+void Holding::withdraw_later() noexcept {
+  if (const auto next = second()) next->withdraw_later();
+  state_.store(State::over);
+  remove_token_later(spec_, token_, WasStored::yes);
   LocalQueue::wake(*spec_);
 }
 
@@ -370,7 +614,7 @@ bool Holding::reserve(milliseconds time, std::function<void()> on_lapse) {
     if (kept) {
       // Before it is unlocked: its owner may resume it at once, by another thread.
       on_lapse_ = std::move(on_lapse);
-      const auto end = deadline_.load();
+      const auto end = deadline();
       end_tasks();
       try {
         scheduled_.store(true);
@@ -393,7 +637,7 @@ bool Holding::resume() {
     const MutexLock lock(mutex_);
     if (!is_reserved() || generation_ != process_generation()) return false;
     const bool mine =
-        Clock::now() < deadline_.load() &&
+        Clock::now() < deadline() &&
         rewrite(false, std::max(lease_.load(), spec_->options.timeout)) == Write::done;
     state_.store(mine ? State::held : State::over);
     if (!mine) {
@@ -411,7 +655,7 @@ bool Holding::resume() {
 
 /// The end of a reservation that was not used: the next need not wait for memcached to expire it.
 std::optional<TimerThread::Times> Holding::lapse() {
-  const auto end = deadline_.load();
+  const auto end = deadline();
   if (Clock::now() < end) return TimerThread::Times{end, end};
   std::function<void()> on_lapse;
   {
@@ -419,6 +663,7 @@ std::optional<TimerThread::Times> Holding::lapse() {
     State reserved = State::reserved;
     if (!state_.compare_exchange_strong(reserved, State::over)) return std::nullopt;
     on_lapse = std::move(on_lapse_);
+    if (const auto next = second()) (void)next->leave_second();
     try {
       remove_token(spec_->server, spec_->key, token_, record_, cas_);
     } catch (const Error&) {
@@ -440,7 +685,10 @@ void Holding::on_stop() {
   State reserved = State::reserved;
   const bool lapses = state_.compare_exchange_strong(reserved, State::over);
   mutex_.unlock();
-  if (lapses) remove_token_at_exit(spec_, token_);
+  if (!lapses) return;
+  for (auto place = shared_from_this(); place; place = place->second()) {
+    remove_token_at_exit(place->spec_, place->token_);
+  }
 }
 
 void Holding::raise_no_thread(const LockSpec& spec, const std::system_error& error) {
@@ -470,11 +718,13 @@ bool Holding::can_renew(const LockSpec& spec) {
 }
 
 void Holding::start_renewal() {
+  if (const auto next = second()) next->start_renewal();
   TimerThread::Times times{};
   {
     const MutexLock lock(mutex_);
     if (renewing_.exchange(true)) return;
     const auto now = Clock::now();
+    if (superseded_.load()) return;
     auto pause = (deadline_.load() - now) / 3;
     if (!confirmed_) pause = std::min<Clock::duration>(pause, confirm_after);
     next_renewal_ = now + pause;
@@ -508,9 +758,7 @@ std::optional<TimerThread::Times> Holding::LossWatch::on_time(milliseconds) {
   return std::nullopt;
 }
 
-Clock::time_point Holding::watch_until() const {
-  return deadline_.load() - margin_of(lease_.load());
-}
+Clock::time_point Holding::watch_until() const { return deadline() - margin_of(lease_.load()); }
 
 TimerThread::Times Holding::next_times() const {
   const auto latest = watch_until();
@@ -538,6 +786,11 @@ std::stop_token Holding::lost() {
 }
 
 void Holding::announce_loss() {
+  if (is_second_.load()) {
+    const auto before = first();
+    if (before && before->lose()) before->announce_loss();
+    return;
+  }
   LocalQueue::wake(*spec_);
   std::optional<std::stop_source> stop;
   {
@@ -593,6 +846,7 @@ std::optional<TimerThread::Times> Holding::begin_renewal(Clock::time_point now, 
                                                          std::vector<Renewal>& renewals) {
   if (generation_ != process_generation()) return std::nullopt;
   if (is_reserved()) return lapse();
+  if (superseded_.load()) return std::nullopt;
   if (now >= watch_until()) {  // the watch gives it up, unless it is extended before
     renewing_.store(false);
     return std::nullopt;
@@ -624,6 +878,16 @@ std::optional<TimerThread::Times> Holding::begin_renewal(Clock::time_point now, 
 void Holding::end_renewal(Renewal& renewal, Clock::time_point started) {
   if (renewal.rewriting.outcome == Write::lost) lose();
   const milliseconds lease = lease_.load();
+  if (renewal.rewriting.outcome == Write::uncounted) {
+    renewal.trouble = uncounted(renewal.rewriting);
+    renewal.is_news = std::exchange(last_trouble_, renewal.trouble) != renewal.trouble;
+    constexpr milliseconds shortest{20};
+    next_renewal_ = Clock::now() + std::clamp(lease / 50, shortest, milliseconds(500));
+    renewal.again = next_times();
+    renewal.confirms = true;  // not extended
+    mutex_.unlock();
+    return;
+  }
   if (renewal.trouble.empty()) {
     next_renewal_ = started + lease / 3;
     crowded_pause_ = {};
@@ -653,9 +917,18 @@ void Holding::end_renewal(Renewal& renewal, Clock::time_point started) {
   mutex_.unlock();
 }
 
+/// Why, where that is news for the observer; the places are completed meanwhile.
+std::string Holding::uncounted(const Rewriting& one) {
+  if (!one.trouble.empty()) return one.trouble;
+  complete_places_later(one.missing);
+  const MutexLock lock(places_mutex_);
+  return place_trouble_;
+}
+
 std::optional<TimerThread::Times> Holding::report(const Renewal& renewal) {
   if (!renewal.trouble.empty() && renewal.is_news) {
-    notify(EventKind::unavailable, {}, renewal.trouble);
+    notify(renewal.rewriting.differs ? EventKind::servers_differ : EventKind::unavailable, {},
+           renewal.trouble);
   }
   if (state_.load() == State::lost) {
     announce_loss();
@@ -668,6 +941,8 @@ std::optional<TimerThread::Times> Holding::report(const Renewal& renewal) {
 
 void Holding::notify(EventKind kind, std::chrono::nanoseconds duration, std::string_view detail,
                      Release outcome) const {
+  const bool is_trouble = kind == EventKind::unavailable || kind == EventKind::servers_differ;
+  if (is_second_.load() && !is_trouble) return;
   Event event;
   event.kind = kind;
   event.duration = duration;

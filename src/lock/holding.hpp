@@ -13,6 +13,7 @@
 
 #include "base/failure.hpp"
 #include "base/timer_thread.hpp"
+#include "lock/place.hpp"
 #include "memcachedlock/fencing_token.hpp"
 #include "memcachedlock/options.hpp"
 #include "memcachedlock/release.hpp"
@@ -23,6 +24,13 @@
 
 namespace memcachedlock::detail {
 
+class Holding;
+
+/// Takes a second place at the server of `spec`, if it is free there; null if not. Throws
+/// Unavailable, ServerError.
+using TakePlace = std::shared_ptr<Holding> (*)(SharedSpec spec, std::string label, Place first,
+                                               FencingToken fence);
+
 /// Thread safe. It is held from its making until release(), withdraw(), reserve(), the loss of its
 /// lease, or a fork (in the child). Once lost it stays lost. The lease is the holding's, whichever
 /// object asks; extend() never shortens it.
@@ -31,8 +39,16 @@ class Holding final : public TimerThread::Task, public std::enable_shared_from_t
   /// A record in which `token` holds the lock; the lease counts from `started`. Unless `confirmed`,
   /// memcached does not know it yet, and start_renewal() begins one of the lock's whole timeout.
   Holding(SharedSpec spec, Record record, std::string token, const Item& item, std::uint64_t epoch,
-          Clock::time_point started, std::chrono::milliseconds lease, bool confirmed,
-          Cohort cohort);
+          Clock::time_point started, std::chrono::milliseconds lease, bool confirmed, Cohort cohort,
+          Place place, TakePlace take_place);
+  /// Before other threads know it: it is held at this place too, and by the token that was got
+  /// there. A lease counts as far as it does at both places.
+  void join_first(std::shared_ptr<Holding> second);
+  [[nodiscard]] const Place& place() const noexcept { return place_; }
+  /// Of a second place, whose server asks for no other.
+  void note_that_it_suffices() { suffices_.store(true); }
+  /// The token on which members of its owner have agreed at its place; none if they have not.
+  [[nodiscard]] FencingToken agreed_fence() const;
 
   /// Begins a new lease, at least `lease` long and never shorter than before. False if it is
   /// lost. Throws Unavailable; the lease then runs on as it was.
@@ -44,6 +60,8 @@ class Holding final : public TimerThread::Task, public std::enable_shared_from_t
   bool release_in_background();
   /// Takes back what was never granted, or not used: a release without an event.
   void withdraw();
+  /// The same in the background.
+  void withdraw_later() noexcept;
   /// Held for its owner, but by nobody, for `time`. `on_lapse` is called in the background when
   /// that has passed unused. False if the lease is lost, or may be.
   bool reserve(std::chrono::milliseconds time, std::function<void()> on_lapse);
@@ -79,7 +97,8 @@ class Holding final : public TimerThread::Task, public std::enable_shared_from_t
 
  private:
   enum class State { held, reserved, lost, over };
-  enum class Write { done, lost };
+  /// `uncounted`: the lease runs on as it was, as another place is asked for.
+  enum class Write { done, lost, uncounted };
 
   /// Gives a lease up when it can't be kept any more. In a thread that never waits for the network,
   /// so that neither a renewal under way nor a slow server delays it.
@@ -105,6 +124,10 @@ class Holding final : public TimerThread::Task, public std::enable_shared_from_t
     std::uint64_t count = 0;
     Clock::time_point lasts = {};  // as far as the item does, where the word landed
     std::optional<Write> outcome = {};
+    Server* missing =
+        nullptr;  // uncounted: to be taken too; null: the server's item must be seen to
+    std::string trouble = {};  // uncounted: why it can't be
+    bool differs = false;      // as ServersDiffer
   };
   /// All that extends, reserves, resumes and renews: one round trip for all of them, which are at
   /// one server, and another for those that others have written to meanwhile, or whose CAS ids are
@@ -113,11 +136,31 @@ class Holding final : public TimerThread::Task, public std::enable_shared_from_t
   static void rewrite(std::vector<Rewriting*> open, std::chrono::milliseconds limit,
                       int rounds) MCL_NO_ANALYSIS;
   [[nodiscard]] std::string why_not_rewritten() const;
-  /// rewrite() of this one alone.
+  /// rewrite() of this one alone, at all its places.
   Write rewrite(bool reserved, std::chrono::milliseconds lease) MCL_REQUIRES(mutex_);
+  Write rewrite_here(bool reserved, std::chrono::milliseconds lease) MCL_REQUIRES(mutex_);
   [[nodiscard]] Server::Rewrite prepare(Rewriting& one) MCL_REQUIRES(mutex_);
-  void accept(Rewriting& one, Clock::time_point started, const std::optional<Item>& item)
-      MCL_REQUIRES(mutex_);
+  void accept(Rewriting& one, Clock::time_point started, const std::optional<Item>& item,
+              const std::optional<SeenItem>& seen) MCL_REQUIRES(mutex_);
+  /// Whether a lease that begins anew counts, by the server's item that was read with it.
+  bool counts(Rewriting& one, const std::optional<SeenItem>& seen);
+
+  /// Makes the places complete that an uncounted lease asks for, in the background.
+  class PlaceTask;
+  void complete_places_later(Server* missing) noexcept;
+  void complete_places(Server* missing);
+  std::string uncounted(const Rewriting& one);
+  void take_place(Server& other);
+  void join(std::shared_ptr<Holding> second);
+  [[nodiscard]] std::shared_ptr<Holding> second() const;
+  [[nodiscard]] std::shared_ptr<Holding> first() const;
+  [[nodiscard]] bool is_held_at(const Server& server) const;
+  /// The second place does for itself: leaves this one.
+  void supersede();
+  [[nodiscard]] Clock::time_point deadline() const;
+  /// Leaves the places after the first, and then this one.
+  Release depart_everywhere() MCL_REQUIRES(mutex_);
+  Release leave_second();
 
   /// A renewal under way.
   struct Renewal {
@@ -157,11 +200,13 @@ class Holding final : public TimerThread::Task, public std::enable_shared_from_t
 
   const SharedSpec spec_;
   const std::string token_;
-  const FencingToken fence_;
+  FencingToken fence_;  // constant once other threads know it
   const Clock::time_point since_;
   const Clock::time_point began_;  // before the request that got it was sent, if there was one
   const Cohort cohort_;
   const unsigned generation_;
+  const Place place_;
+  const TakePlace take_place_;
 
   mutable Mutex mutex_;  // one request for this holding at a time
   Record record_ MCL_GUARDED_BY(mutex_);
@@ -178,8 +223,20 @@ class Holding final : public TimerThread::Task, public std::enable_shared_from_t
   std::atomic<bool> scheduled_{false};  // ever, with the server's thread
   std::atomic<bool> watched_{false};
   LossWatch loss_watch_{*this};
+  std::string last_trouble_ MCL_GUARDED_BY(mutex_);  // of renewals that did not count
   Clock::time_point next_renewal_ MCL_GUARDED_BY(mutex_){};
   std::function<void()> on_lapse_ MCL_GUARDED_BY(mutex_);
+
+  // In a chain: the first place, which the owner has, and those that were taken after it.
+  mutable Mutex places_mutex_;
+  std::shared_ptr<Holding> second_ MCL_GUARDED_BY(places_mutex_);  // set once
+  std::weak_ptr<Holding> first_ MCL_GUARDED_BY(places_mutex_);     // of which this is the second
+  std::string place_trouble_ MCL_GUARDED_BY(places_mutex_);
+  std::atomic<const Holding*> second_seen_{nullptr};
+  std::atomic<bool> is_second_{false};
+  std::atomic<bool> superseded_{false};
+  std::atomic<bool> suffices_{false};
+  std::atomic<bool> completing_{false};  // its places, in the background
 
   mutable Mutex stop_mutex_;
   std::optional<std::stop_source> stop_ MCL_GUARDED_BY(stop_mutex_);

@@ -66,6 +66,7 @@ void BasicLock::lock(const std::stop_token& stop) & { acquire(std::nullopt, stop
 bool BasicLock::try_lock() { return acquire(std::chrono::nanoseconds(0), {}); }
 
 bool BasicLock::acquire(Limit limit, const std::stop_token& stop) {
+  refresh();
   if (hold_.enter_unprotected(*spec_)) return true;
   detail::ThreadWaker waker;
   const auto wake = [&waker] { waker.wake(); };
@@ -77,6 +78,12 @@ bool BasicLock::acquire(Limit limit, const std::stop_token& stop) {
     waker.wait_until(*until, acquisition.mailbox());
   }
   return acquisition.acquired();
+}
+
+/// The client's lists of servers may have changed since it was made.
+void BasicLock::refresh() {
+  if (spec_->is_current()) return;
+  spec_ = spec_->at(spec_->cluster->agreement().first_server_of(spec_->key));
 }
 
 Release BasicLock::release() { return leave(std::nullopt); }

@@ -202,22 +202,22 @@ ClockReading Connection::read_clock() {
 
 Snapshot Connection::read(std::string_view key) { return read(key, key); }
 
-Snapshot Connection::read(std::string_view key, std::string_view epoch_key) {
-  return read(key, epoch_key, {});
+Snapshot Connection::read(std::string_view key, std::string_view item_key) {
+  return read(key, item_key, {});
 }
 
-Snapshot Connection::read(std::string_view key, std::string_view epoch_key, std::string_view sent) {
+Snapshot Connection::read(std::string_view key, std::string_view item_key, std::string_view sent) {
   Snapshot snapshot;
   snapshot.start = start_number_;
-  snapshot.asked_epoch = key != epoch_key;
-  const std::array<std::string_view, 2> keys{key, epoch_key};
-  fetch(std::span(keys).first(key == epoch_key ? 1 : 2),
+  snapshot.asked_item = key != item_key;
+  const std::array<std::string_view, 2> keys{key, item_key};
+  fetch(std::span(keys).first(key == item_key ? 1 : 2),
         [&](std::string_view name, std::string_view value, const Cas& cas) {
           if (name == key) {
             snapshot.as_sent = !sent.empty() && value == sent;
             snapshot.lock = {snapshot.as_sent ? std::string() : std::string(value), cas};
-          } else if (name == epoch_key) {
-            snapshot.epoch = {parse_epoch(value), cas};
+          } else if (name == item_key) {
+            snapshot.server_item = seen_item(value, cas);
           } else {
             return false;
           }
@@ -227,35 +227,36 @@ Snapshot Connection::read(std::string_view key, std::string_view epoch_key, std:
 }
 
 /// Nearly always it is the one that was read last.
-const std::optional<EpochItem>& Connection::parse_epoch(std::string_view text) {
-  if (text != epoch_text_) {
-    epoch_ = EpochItem::parse(text);
-    epoch_text_ = text;
+SeenItem Connection::seen_item(std::string_view text, const Cas& cas) {
+  if (text != item_text_) {
+    auto item = ServerItem::parse(text);
+    item_ = item ? std::make_shared<const ServerItem>(*std::move(item)) : nullptr;
+    item_text_ = text;
   }
-  return epoch_;
+  return {item_, cas, item_ == nullptr ? item_text_ : std::string()};
 }
 
 std::vector<Snapshot> Connection::read_all(std::span<const std::string_view> keys,
-                                           std::string_view epoch_key) {
+                                           std::string_view item_key) {
   std::array<std::string_view, max_keys> names;
   std::copy(keys.begin(), keys.end(), names.begin());
-  names.at(keys.size()) = epoch_key;
+  names.at(keys.size()) = item_key;
   std::vector<Snapshot> snapshots(keys.size());
-  std::optional<SeenEpoch> epoch;
+  std::optional<SeenItem> found;
   fetch(std::span(names).first(keys.size() + 1),
         [&](std::string_view name, std::string_view value, const Cas& cas) {
           const auto at = static_cast<std::size_t>(
               std::distance(keys.begin(), std::find(keys.begin(), keys.end(), name)));
           if (at < keys.size()) {
             snapshots[at].lock = {std::string(value), cas};
-          } else if (name == epoch_key) {
-            epoch = {parse_epoch(value), cas};
+          } else if (name == item_key) {
+            found = seen_item(value, cas);
           } else {
             return false;
           }
           return true;
         });
-  for (Snapshot& snapshot : snapshots) snapshot.epoch = epoch;
+  for (Snapshot& snapshot : snapshots) snapshot.server_item = found;
   return snapshots;
 }
 
@@ -292,7 +293,8 @@ void Connection::fetch(std::span<const std::string_view> keys, const Store& stor
   }
 }
 
-std::vector<std::optional<Item>> Connection::write_and_read_all(const std::vector<Rewrite>& all) {
+Rewritten Connection::write_and_read_all(const std::vector<Rewrite>& all,
+                                         std::string_view item_key) {
   std::array<std::string_view, max_keys> keys;
   {
     const NoReply quiet(handle_.get());
@@ -309,14 +311,21 @@ std::vector<std::optional<Item>> Connection::write_and_read_all(const std::vecto
     }
   }
   // Where two of ours believe to hold the same lock, both are to see whose it is.
-  std::vector<std::optional<Item>> items(all.size());
+  Rewritten result;
+  std::vector<std::optional<Item>>& items = result.locks;
+  items.resize(all.size());
   const auto first_of = [&](std::string_view name) {
     return static_cast<std::size_t>(std::distance(
         all.begin(),
         std::find_if(all.begin(), all.end(), [&](const Rewrite& one) { return one.key == name; })));
   };
-  fetch(std::span(keys).first(all.size()),
+  keys.at(all.size()) = item_key;
+  fetch(std::span(keys).first(all.size() + 1),
         [&](std::string_view name, std::string_view value, const Cas& cas) {
+          if (name == item_key) {
+            result.server_item = seen_item(value, cas);
+            return true;
+          }
           const std::size_t at = first_of(name);
           if (at < items.size()) items[at] = {std::string(value), cas};
           return at < items.size();
@@ -324,10 +333,10 @@ std::vector<std::optional<Item>> Connection::write_and_read_all(const std::vecto
   for (std::size_t at = 1; at < all.size(); ++at) {
     if (const std::size_t first = first_of(all[at].key); first < at) items[at] = items[first];
   }
-  return items;
+  return result;
 }
 
-Snapshot Connection::add_and_read(std::string_view key, std::string_view epoch_key,
+Snapshot Connection::add_and_read(std::string_view key, std::string_view item_key,
                                   std::string_view value, std::time_t expiry) {
   memcached_st* handle = handle_.get();
   {
@@ -336,10 +345,10 @@ Snapshot Connection::add_and_read(std::string_view key, std::string_view epoch_k
         memcached_add(handle, key.data(), key.size(), value.data(), value.size(), expiry, 0);
     if (memcached_failed(code)) fail(code);
   }
-  return read(key, epoch_key, value);
+  return read(key, item_key, value);
 }
 
-Snapshot Connection::cas_and_read(std::string_view key, std::string_view epoch_key,
+Snapshot Connection::cas_and_read(std::string_view key, std::string_view item_key,
                                   std::string_view value, std::time_t expiry, const Cas& cas) {
   memcached_st* handle = handle_.get();
   {
@@ -348,12 +357,12 @@ Snapshot Connection::cas_and_read(std::string_view key, std::string_view epoch_k
                                     expiry, 0, cas.id);
     if (memcached_failed(code)) fail(code);
   }
-  Snapshot snapshot = read(key, epoch_key);
+  Snapshot snapshot = read(key, item_key);
   snapshot.as_sent = snapshot.lock && snapshot.lock->value == value;
   return snapshot;
 }
 
-Snapshot Connection::append_and_read(std::string_view key, std::string_view epoch_key,
+Snapshot Connection::append_and_read(std::string_view key, std::string_view item_key,
                                      std::string_view text) {
   memcached_st* handle = handle_.get();
   {
@@ -362,7 +371,33 @@ Snapshot Connection::append_and_read(std::string_view key, std::string_view epoc
         memcached_append(handle, key.data(), key.size(), text.data(), text.size(), 0, 0);
     if (memcached_failed(code)) fail(code);
   }
-  return read(key, epoch_key);
+  return read(key, item_key);
+}
+
+std::optional<SeenItem> Connection::read_item(std::string_view item_key) {
+  std::optional<SeenItem> found;
+  fetch(std::span(&item_key, 1),
+        [&](std::string_view name, std::string_view value, const Cas& cas) {
+          if (name != item_key) return false;
+          found = seen_item(value, cas);
+          return true;
+        });
+  return found;
+}
+
+std::optional<SeenItem> Connection::write_item(std::string_view item_key, std::string_view value,
+                                               std::time_t expiry,
+                                               const std::optional<Cas>& replaced) {
+  memcached_st* handle = handle_.get();
+  {
+    const NoReply quiet(handle);
+    const auto code = replaced ? memcached_cas(handle, item_key.data(), item_key.size(),
+                                               value.data(), value.size(), expiry, 0, replaced->id)
+                               : memcached_add(handle, item_key.data(), item_key.size(),
+                                               value.data(), value.size(), expiry, 0);
+    if (memcached_failed(code)) fail(code);
+  }
+  return read_item(item_key);
 }
 
 CasResult Connection::compare_and_swap(std::string_view key, std::string_view value,

@@ -19,8 +19,8 @@
 #include "memcachedlock/client_options.hpp"
 #include "memcachedlock/servers.hpp"
 #include "server/server_clock.hpp"
-#include "wire/epoch_item.hpp"
 #include "wire/record.hpp"
+#include "wire/server_item.hpp"
 
 struct memcached_st;
 
@@ -42,20 +42,27 @@ struct Item {
   Cas cas;
 };
 
-/// The epoch item, as it was found.
-struct SeenEpoch {
-  std::optional<EpochItem> item;  ///< nothing where it is none of ours
+/// What a server keeps of itself, as it was found.
+struct SeenItem {
+  std::shared_ptr<const ServerItem> item;  ///< null where it is none of ours
   Cas cas;
+  std::string text = {};  ///< where it is none of ours, for the error
 };
 
 /// What was at two keys of one server at one moment.
 struct Snapshot {
   std::optional<Item> lock;  ///< its value may be left out if `as_sent`
-  std::optional<SeenEpoch> epoch;
-  std::uint64_t start = 0;   ///< ClockReading::start_number() of the server; 0: not read yet
-  bool asked_epoch = false;  ///< `epoch` is missing because there is none
-  bool as_sent = false;      ///< `lock` is what this request has sent
-  bool sent_again = false;   ///< the request was sent twice, as its first answer did not come
+  std::optional<SeenItem> server_item;
+  std::uint64_t start = 0;  ///< ClockReading::start_number() of the server; 0: not read yet
+  bool asked_item = false;  ///< `server_item` is missing because there is none
+  bool as_sent = false;     ///< `lock` is what this request has sent
+  bool sent_again = false;  ///< the request was sent twice, as its first answer did not come
+};
+
+/// What was at several locks of one server at one moment, in their order.
+struct Rewritten {
+  std::vector<std::optional<Item>> locks;
+  std::optional<SeenItem> server_item;
 };
 
 /// What a compare-and-swap came to. Unknown: an earlier sending of it was not answered, and what is
@@ -88,12 +95,12 @@ class Connection {
   [[nodiscard]] std::uint64_t start_number() const noexcept { return start_number_; }
   /// `add` without a reply, then `gets` of both keys: the server runs them in this order, so the
   /// value that comes back names the holder, with its CAS id.
-  Snapshot add_and_read(std::string_view key, std::string_view epoch_key, std::string_view value,
+  Snapshot add_and_read(std::string_view key, std::string_view item_key, std::string_view value,
                         std::time_t expiry);
-  Snapshot cas_and_read(std::string_view key, std::string_view epoch_key, std::string_view value,
+  Snapshot cas_and_read(std::string_view key, std::string_view item_key, std::string_view value,
                         std::time_t expiry, const Cas& cas);
-  static constexpr std::size_t max_keys = 32;
-  /// One of several that are written together, at most `max_keys`.
+  static constexpr std::size_t max_keys = 33;  ///< with the server's item
+  /// One of several that are written together, fewer than `max_keys`.
   struct Rewrite {
     std::string_view key;
     std::string_view value;
@@ -102,21 +109,25 @@ class Connection {
     bool append = false;  ///< in place of `cas`
   };
   /// `cas` or `append` of each without a reply, except those whose id is not known here, then one
-  /// `gets` of all: one round trip. In their order.
-  std::vector<std::optional<Item>> write_and_read_all(const std::vector<Rewrite>& all);
+  /// `gets` of all, and of the server's item: one round trip. In their order.
+  Rewritten write_and_read_all(const std::vector<Rewrite>& all, std::string_view item_key);
   /// Its text, in memory that serves again for the next one.
   [[nodiscard]] std::string_view encoded(const Record& record) {
     record.encode_into(scratch_);
     return scratch_;
   }
   /// The item keeps its expiry.
-  Snapshot append_and_read(std::string_view key, std::string_view epoch_key, std::string_view text);
-  Snapshot read(std::string_view key, std::string_view epoch_key);
+  Snapshot append_and_read(std::string_view key, std::string_view item_key, std::string_view text);
+  Snapshot read(std::string_view key, std::string_view item_key);
+  /// What the server keeps of itself.
+  std::optional<SeenItem> read_item(std::string_view item_key);
+  /// `add`, or `cas` where one is replaced, without a reply, then `gets`.
+  std::optional<SeenItem> write_item(std::string_view item_key, std::string_view value,
+                                     std::time_t expiry, const std::optional<Cas>& replaced);
   /// The lock alone.
   Snapshot read(std::string_view key);
-  /// Several, fewer than `max_keys`, in their order, each with the epoch.
-  std::vector<Snapshot> read_all(std::span<const std::string_view> keys,
-                                 std::string_view epoch_key);
+  /// Several, fewer than `max_keys`, in their order, each with the server's item.
+  std::vector<Snapshot> read_all(std::span<const std::string_view> keys, std::string_view item_key);
   CasResult compare_and_swap(std::string_view key, std::string_view value, std::time_t expiry,
                              const Cas& cas);
   /// Compare-and-delete.
@@ -135,8 +146,8 @@ class Connection {
   template <class Store>
   void fetch(std::span<const std::string_view> keys, const Store& store);
   /// `sent`: what the lock's item is expected to be.
-  Snapshot read(std::string_view key, std::string_view epoch_key, std::string_view sent);
-  const std::optional<EpochItem>& parse_epoch(std::string_view text);
+  Snapshot read(std::string_view key, std::string_view item_key, std::string_view sent);
+  SeenItem seen_item(std::string_view text, const Cas& cas);
   [[noreturn]] void fail(int code);
 
   const ServerAddress& server_;
@@ -151,8 +162,8 @@ class Connection {
   bool log_in_;
   std::uint64_t start_number_ = 0;
   std::string scratch_;
-  std::string epoch_text_;          // as it was read last
-  std::optional<EpochItem> epoch_;  // which is in it
+  std::string item_text_;                   // as it was read last
+  std::shared_ptr<const ServerItem> item_;  // which is in it
 };
 
 }  // namespace memcachedlock::detail

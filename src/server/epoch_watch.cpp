@@ -1,6 +1,7 @@
 #include "server/epoch_watch.hpp"
 
 #include <algorithm>
+#include <functional>
 
 #include "base/process.hpp"
 
@@ -18,38 +19,48 @@ void EpochWatch::set(const Known& next) {
   now_.store(other, std::memory_order_release);
 }
 
-bool EpochWatch::is_current(const EpochItem& item, milliseconds lease, std::uint64_t start) const {
+bool EpochWatch::is_current(const ServerItem& item, std::uint64_t cas, milliseconds lease,
+                            std::uint64_t start) const {
   const MutexLock lock(mutex_);
+  const Known& now = known();
   // A server may keep its memory over a restart (memcached -e).
-  return item == item_ && lease <= known().max_lease && start == known().start;
+  return item.id == now.id && cas == now.cas && lease <= now.max_lease && start == now.start;
 }
 
-std::optional<EpochItem> EpochWatch::wanted(const std::optional<EpochItem>& found,
-                                            std::uint64_t cas, milliseconds lease,
-                                            std::uint64_t start, std::int64_t time) const {
+ServerItem EpochWatch::fresh(milliseconds longest, const ClockReading& reading, std::int64_t made,
+                             std::uint64_t seen) const {
   const MutexLock lock(mutex_);
   const Known& before = known();
-  const milliseconds longest =
-      std::max({before.max_lease, lease, found ? found->max_lease : milliseconds(0)});
-  if (!found) {
-    // CAS ids begin again with each start of the server, so the number must be higher than before.
-    const std::uint64_t least = before.number + (start == before.start ? 0 : 1);
-    return EpochItem{random_bits(), std::max<std::uint64_t>({start, least, 1}), longest, time};
-  }
-  EpochItem next = *found;
-  next.max_lease = longest;
+  ServerItem item;
+  item.id = random_bits();
+  // CAS ids begin again with each start of the server, so the number must be higher than before,
+  // and lower than that of the next start. One that was lost alone may have been raised since this
+  // start.
+  item.number =
+      std::max({reading.start_number(), reading.time_number(), before.number + 1, seen + 1});
+  item.max_lease = std::max(before.max_lease, longest);
+  item.made = made;
+  return item;
+}
+
+std::optional<ServerItem> EpochWatch::wanted(const ServerItem& found, std::uint64_t cas,
+                                             milliseconds lease, std::uint64_t start) const {
+  const MutexLock lock(mutex_);
+  const Known& before = known();
+  ServerItem next = found;
+  next.max_lease = std::max({before.max_lease, lease, found.max_lease});
   // Lower: the server's clock was set back before its start. Or it was read before what is known.
-  const bool other = found->id != before.id;
-  if (found->number < before.number ||
-      (other && found->number == before.number && start == before.start && cas < before.cas)) {
+  const bool other = found.id != before.id;
+  if (found.number < before.number ||
+      (other && found.number == before.number && start == before.start && cas < before.cas)) {
     next.number = before.number + (other ? 1 : 0);
     return next;
   }
-  if (found->max_lease < longest) return next;
+  if (found.max_lease < next.max_lease) return next;
   return std::nullopt;
 }
 
-std::optional<milliseconds> EpochWatch::see(const EpochItem& found, std::uint64_t cas,
+std::optional<milliseconds> EpochWatch::see(const ServerItem& found, std::uint64_t cas,
                                             milliseconds lease, std::uint64_t start,
                                             Clock::time_point now) {
   const MutexLock lock(mutex_);
@@ -58,6 +69,7 @@ std::optional<milliseconds> EpochWatch::see(const EpochItem& found, std::uint64_
   if (found.number < next.number) return restart;  // another thread has seen a later one meanwhile
   if (found.id != next.id) {
     next.follows_another = next.id != 0;
+    if (next.id != 0) next.former.at(next.replaced++ % next.former.size()) = next.id;
     next.id = found.id;
     next.first_seen = now;
     next.waited_out = false;
@@ -67,11 +79,11 @@ std::optional<milliseconds> EpochWatch::see(const EpochItem& found, std::uint64_
   }
   next.number = found.number;
   next.cas = cas;
+  next.list = found.next ? 0 : std::hash<std::string_view>{}(found.list.text);
   next.start = start;
   next.made = found.made;
   next.max_lease = std::max({next.max_lease, found.max_lease, lease});
   if (!next.waited_out) next.window = std::max(next.window, found.max_lease);
-  item_ = found;
   set(next);
   return restart;
 }
@@ -80,7 +92,7 @@ Admission EpochWatch::decide(RestartGuard guard, Clock::time_point now,
                              std::optional<std::int64_t> time) {
   const MutexLock lock(mutex_);
   Known next = known();
-  Admission admission{true, next.number, next.start, {}};
+  Admission admission{true, next.number, next.start, {}, {}};
   const bool guarded =
       guard == RestartGuard::strict || (guard == RestartGuard::known && next.follows_another);
   if (!guarded || next.waited_out) return admission;
@@ -114,9 +126,21 @@ std::uint64_t EpochWatch::number() const {
   return known().number;
 }
 
-bool EpochWatch::is_since(const std::optional<EpochItem>& found, Clock::time_point time) const {
+bool EpochWatch::is_back(const ServerItem& found, Clock::time_point asked) const {
   const MutexLock lock(mutex_);
-  return found && found->id == known().id && known().first_seen < time;
+  const Known& now = known();
+  return found.id != now.id && asked > now.first_seen &&
+         std::find(now.former.begin(), now.former.end(), found.id) != now.former.end();
+}
+
+bool EpochWatch::has_had(std::uint64_t id, std::string_view list) const {
+  const MutexLock lock(mutex_);
+  return known().id == id && known().list == std::hash<std::string_view>{}(list);
+}
+
+bool EpochWatch::is_since(const ServerItem* found, Clock::time_point time) const {
+  const MutexLock lock(mutex_);
+  return found != nullptr && found->id == known().id && known().first_seen < time;
 }
 
 }  // namespace memcachedlock::detail

@@ -6,14 +6,15 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <optional>
-#include <string>
 #include <string_view>
 
 #include "base/clock.hpp"
 #include "base/mutex.hpp"
 #include "memcachedlock/options.hpp"
-#include "wire/epoch_item.hpp"
+#include "server/server_clock.hpp"
+#include "wire/server_item.hpp"
 
 namespace memcachedlock::detail {
 
@@ -23,6 +24,7 @@ struct Admission {
   std::uint64_t epoch = 0;       ///< for the fencing token
   std::uint64_t start = 0;       ///< ClockReading::start_number() of the server that said so
   Clock::time_point retry_at{};  ///< where it is not open: when it will be
+  std::shared_ptr<const ServerItem> item = {};  ///< by which it is given
 };
 
 /// A server that has lost its memory has lost the locks in it, whose leases still run. The guard
@@ -38,21 +40,29 @@ class EpochWatch {
   /// ClientOptions::restart_window.
   EpochWatch(const EpochWatch* parent, std::chrono::milliseconds least);
 
-  /// Whether an epoch item is the one that was seen last, in the same start of the server, and
-  /// serves for a lease of this length.
-  [[nodiscard]] bool is_current(const EpochItem& item, std::chrono::milliseconds lease,
-                                std::uint64_t start) const;
-  /// How the item is to be where it is missing, or not as it must be; nothing where it is well.
-  /// `cas` is the item's, `start` ClockReading::start_number(), `time` that of the server's clock,
-  /// at the latest.
-  [[nodiscard]] std::optional<EpochItem> wanted(const std::optional<EpochItem>& found,
-                                                std::uint64_t cas, std::chrono::milliseconds lease,
-                                                std::uint64_t start, std::int64_t time) const;
+  /// Whether an item is the one that was seen last, in the same start of the server, and
+  /// serves for a lease of this length. `cas` is its CAS id.
+  [[nodiscard]] bool is_current(const ServerItem& item, std::uint64_t cas,
+                                std::chrono::milliseconds lease, std::uint64_t start) const;
+  /// A new item for one that is missing, still without a list. Its number is higher than `seen`,
+  /// which is the highest of other servers, and its longest lease no shorter than `longest`.
+  /// `reading` is of just now, `made` the time of the server's clock at the latest.
+  [[nodiscard]] ServerItem fresh(std::chrono::milliseconds longest, const ClockReading& reading,
+                                 std::int64_t made, std::uint64_t seen) const;
+  /// How an item is to be that is not as it must be; nothing where it is well.
+  [[nodiscard]] std::optional<ServerItem> wanted(const ServerItem& found, std::uint64_t cas,
+                                                 std::chrono::milliseconds lease,
+                                                 std::uint64_t start) const;
   /// What the item is. For how long leases from before are waited for, where the server has lost
   /// them since the last time.
-  std::optional<std::chrono::milliseconds> see(const EpochItem& found, std::uint64_t cas,
+  std::optional<std::chrono::milliseconds> see(const ServerItem& found, std::uint64_t cas,
                                                std::chrono::milliseconds lease, std::uint64_t start,
                                                Clock::time_point now);
+  /// Whether the item was replaced by another earlier, and was asked for since: no restart brings
+  /// one back, so there are two servers.
+  [[nodiscard]] bool is_back(const ServerItem& found, Clock::time_point asked) const;
+  /// Whether this very item, which was never lost since, has had this list, and no move.
+  [[nodiscard]] bool has_had(std::uint64_t id, std::string_view list) const;
   /// `time` is that of the server's clock, at the earliest; nothing where it was not asked since
   /// the epoch was first seen.
   [[nodiscard]] Admission decide(RestartGuard guard, Clock::time_point now,
@@ -63,13 +73,14 @@ class EpochWatch {
   [[nodiscard]] Clock::time_point first_seen() const;
   [[nodiscard]] std::uint64_t number() const;
   /// Whether it is the epoch that was seen last, and was seen before `time`.
-  [[nodiscard]] bool is_since(const std::optional<EpochItem>& found, Clock::time_point time) const;
+  [[nodiscard]] bool is_since(const ServerItem* found, Clock::time_point time) const;
 
  private:
   struct Known {
     std::uint64_t id = 0;      // 0: none was seen yet
     std::uint64_t number = 0;  // the highest
     std::uint64_t cas = 0;     // of the item
+    std::size_t list = 0;      // its hash; 0 in a move
     std::uint64_t start = 0;   // of the server that keeps it
     std::int64_t made = 0;     // by its clock
     Clock::time_point first_seen{};
@@ -77,6 +88,8 @@ class EpochWatch {
     std::chrono::milliseconds max_lease{0};  // seen or used so far
     bool follows_another = false;            // an earlier epoch was known
     bool waited_out = false;                 // leases from before it have ended
+    std::array<std::uint64_t, 8> former{};   // the ids before
+    std::size_t replaced = 0;                // how many there were
   };
   [[nodiscard]] const Known& known() const { return known_[now_.load(std::memory_order_acquire)]; }
   void set(const Known& next) MCL_REQUIRES(mutex_);
@@ -87,7 +100,6 @@ class EpochWatch {
   // parent's threads do, and the child takes no mutex of the parent.
   std::array<Known, 2> known_{};
   std::atomic<unsigned> now_{0};
-  EpochItem item_ MCL_GUARDED_BY(mutex_);  // as it was seen last
 };
 
 }  // namespace memcachedlock::detail

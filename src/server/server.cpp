@@ -12,7 +12,7 @@
 #include "memcachedlock/error.hpp"
 #include "server/notify_observer.hpp"
 #include "server/probe.hpp"
-#include "wire/epoch_item.hpp"
+#include "server/resolver.hpp"
 
 namespace memcachedlock::detail {
 
@@ -34,7 +34,7 @@ Server::Server(ServerAddress address, const ClientOptions& options)
     : address_(std::move(address)),
       name_(address_.to_string()),
       options_(options),
-      epoch_key_(Key::epoch_item(options.prefix)) {}
+      item_key_(Key::server_item(options.prefix)) {}
 
 void Server::raise(const Failure& failure, std::string_view key) {
   const std::string concerned = key.empty() ? "" : fmt::format(" (key \"{}\")", key);
@@ -113,6 +113,7 @@ auto Server::ask(std::string_view key, milliseconds limit, Request&& request) {
       }
     }
     if (answer) {
+      if (!pooled->used_before()) note_address((*pooled)->peer());
       pooled.reset();  // before anybody is told, who may ask something himself
       notify_observer(options_, [&](Observer& observer) { observer.on_round_trip(name_, took); });
       return *std::move(answer);
@@ -166,23 +167,22 @@ Snapshot Server::add_and_read(const Key& key, Record& record, const Term& term, 
     const std::time_t expires = date(connection, record, term);
     const std::string_view value = connection.encoded(record);
     stored = true;
-    return connection.add_and_read(key.item(), epoch_key_, value, expires);
+    return connection.add_and_read(key.item(), item_key_, value, expires);
   });
 }
 
 Snapshot Server::cas_and_read(const Key& key, Record& record, const Term& term, const Cas& cas,
                               bool& stored, milliseconds limit) {
   return ask(key.text(), limit, [&](Connection& connection) {
-    if (!connection.may_use(cas)) return read_with_epoch(connection, key);
+    if (!connection.may_use(cas)) return read_with_item(connection, key);
     const std::time_t expires = date(connection, record, term);
     const std::string_view value = connection.encoded(record);
     stored = true;
-    return connection.cas_and_read(key.item(), epoch_key_, value, expires, cas);
+    return connection.cas_and_read(key.item(), item_key_, value, expires, cas);
   });
 }
 
-std::vector<std::optional<Item>> Server::write_and_read_all(const std::vector<Rewrite>& all,
-                                                            milliseconds limit) {
+Rewritten Server::write_and_read_all(const std::vector<Rewrite>& all, milliseconds limit) {
   return ask(all.front().key->text(), limit, [&](Connection& connection) {
     std::vector<std::string> values;
     std::vector<Connection::Rewrite> requests;
@@ -199,19 +199,19 @@ std::vector<std::optional<Item>> Server::write_and_read_all(const std::vector<Re
         requests.push_back({one.key->item(), values.back(), expires, one.cas});
       }
     }
-    return connection.write_and_read_all(requests);
+    return connection.write_and_read_all(requests, item_key_);
   });
 }
 
 Snapshot Server::read(const Key& key, milliseconds limit) {
   return ask(key.text(), limit,
-             [&](Connection& connection) { return read_with_epoch(connection, key); });
+             [&](Connection& connection) { return read_with_item(connection, key); });
 }
 
-/// What it says of the server's epoch counts only where it is known which start of it that is.
-Snapshot Server::read_with_epoch(Connection& connection, const Key& key) {
+/// What the server's item says counts only where it is known which start of it that is.
+Snapshot Server::read_with_item(Connection& connection, const Key& key) {
   if (!connection.has_read_clock()) read_clock(connection);
-  return connection.read(key.item(), epoch_key_);
+  return connection.read(key.item(), item_key_);
 }
 
 std::vector<Snapshot> Server::read_all(std::span<const Key> keys, milliseconds limit) {
@@ -219,7 +219,7 @@ std::vector<Snapshot> Server::read_all(std::span<const Key> keys, milliseconds l
   items.reserve(keys.size());
   for (const Key& key : keys) items.emplace_back(key.item());
   return ask(keys.front().text(), limit,
-             [&](Connection& connection) { return connection.read_all(items, epoch_key_); });
+             [&](Connection& connection) { return connection.read_all(items, item_key_); });
 }
 
 Snapshot Server::read_lock(const Key& key) {
@@ -236,7 +236,7 @@ Snapshot Server::append_and_read(const Key& key, milliseconds lease, const Words
     words(text, {end_of(connection, lease), told_at});
     stored = true;
     const bool again = std::exchange(sent, true);
-    Snapshot snapshot = connection.append_and_read(key.item(), epoch_key_, text);
+    Snapshot snapshot = connection.append_and_read(key.item(), item_key_, text);
     snapshot.sent_again = again;
     return snapshot;
   });
@@ -295,9 +295,9 @@ void Server::tell_holders(const Record& record, const Snapshot& snapshot) {
     if (holder.confirmed) continue;
     Grant grant;
     grant.cas = snapshot.lock->cas.id;
-    if (snapshot.epoch && snapshot.epoch->item) {
-      grant.epoch_id = snapshot.epoch->item->id;
-      grant.epoch_number = snapshot.epoch->item->number;
+    if (snapshot.server_item && snapshot.server_item->item) {
+      grant.item_id = snapshot.server_item->item->id;
+      grant.item_cas = snapshot.server_item->cas.id;
     }
     grant.alone = record.entries.size() == 1;
     Record own;  // the tokens of the others are no business of the receiver's port
@@ -332,80 +332,71 @@ std::optional<SharedFailure> Server::failure_since(Clock::time_point time) const
 }
 
 bool Server::is_since(const Snapshot& snapshot, Clock::time_point time) {
-  return epochs().is_since(snapshot.epoch ? snapshot.epoch->item : std::nullopt, time);
+  return epochs().is_since(snapshot.server_item ? snapshot.server_item->item.get() : nullptr, time);
 }
 
-Admission Server::prepare(const Key& key, milliseconds lease, RestartGuard guard) {
-  if (epochs().knows_any()) return decide(key, guard);
-  return admit(key, read(key), lease, guard);
+SeenServer Server::read_item(std::string_view key, milliseconds limit) {
+  return ask(key, limit, [&](Connection& connection) {
+    if (!connection.has_read_clock()) read_clock(connection);
+    return SeenServer{connection.read_item(item_key_), connection.start_number()};
+  });
 }
 
-/// Asks without a mutex: others may come meanwhile, and so may an observer that asks itself.
-Admission Server::admit(const Key& key, const Snapshot& snapshot, milliseconds lease,
-                        RestartGuard guard) {
-  EpochWatch& epochs = this->epochs();
-  if (snapshot.epoch && snapshot.epoch->item &&
-      epochs.is_current(*snapshot.epoch->item, lease, snapshot.start)) {
-    return decide(key, guard);
+SeenServer Server::write_item(std::string_view key, const MakeItem& make,
+                              const std::optional<Cas>& replaced) {
+  return ask(key, longest, [&](Connection& connection) {
+    constexpr std::time_t forever = 0;
+    const ClockReading reading = connection.read_clock();
+    clock_.get().add(reading);
+    SeenServer seen{{}, connection.start_number()};
+    const auto item = make(reading, clock_.get().latest_time());
+    if (item && (!replaced || connection.may_use(*replaced))) {
+      seen.found = connection.write_item(item_key_, item->encode(), forever, replaced);
+    } else {
+      seen.found = connection.read_item(item_key_);
+    }
+    return seen;
+  });
+}
+
+std::uint64_t Server::time_number(std::chrono::seconds ahead) {
+  return ask({}, longest, [&](Connection& connection) {
+    const ClockReading reading = connection.read_clock();
+    clock_.get().add(reading);
+    return ClockReading{.time = reading.time + ahead.count()}.start_number();
+  });
+}
+
+void Server::note_address(const std::string& address) {
+  if (!addresses_mutex_.try_lock()) return;
+  if (std::find(addresses_.begin(), addresses_.end(), address) == addresses_.end()) {
+    constexpr std::size_t most = 8;
+    if (addresses_.size() == most) addresses_.erase(addresses_.begin());
+    addresses_.push_back(address);
   }
-
-  std::optional<SeenEpoch> epoch = snapshot.epoch;
-  std::uint64_t start = snapshot.start;
-  constexpr int max_tries = 8;  // each failed one means that another client changed it
-  for (int tries = 0;; ++tries) {
-    if (tries == max_tries) raise_full(key);
-    if (epoch && epoch->cas.id == 0) {
-      throw ServerError(fmt::format("{} runs without compare-and-swap, so locks could not be "
-                                    "released safely: start memcached without -C (--disable-cas)",
-                                    name_),
-                        key.text(), name_);
-    }
-    const auto found = epoch ? epoch->item : std::nullopt;
-    const std::uint64_t cas = epoch ? epoch->cas.id : 0;
-    if (found && !epochs.wanted(found, cas, lease, start, 0)) {
-      const auto restart = epochs.see(*found, cas, lease, start, Clock::now());
-      if (restart && options_.observer) {
-        Event event;
-        event.kind = EventKind::restart_seen;
-        event.server = name_;
-        event.duration = *restart;
-        event.token = FencingToken{epochs.number(), 0};
-        notify_observer(options_, [&](Observer& observer) { observer.on_event(event); });
-      }
-      return decide(key, guard);
-    }
-    const bool create = !epoch;
-    std::optional<EpochItem> wanted;
-    const Snapshot next = ask(key.text(), longest, [&](Connection& connection) {
-      constexpr std::time_t forever = 0;
-      if (!connection.has_read_clock()) read_clock(connection);
-      start = connection.start_number();
-      wanted = epochs.wanted(found, cas, lease, start, clock_.get().latest_time());
-      if (!wanted) return connection.read(epoch_key_);
-      const std::string value = wanted->encode();
-      if (create) return connection.add_and_read(epoch_key_, epoch_key_, value, forever);
-      if (!connection.may_use(epoch->cas)) return connection.read(epoch_key_);
-      return connection.cas_and_read(epoch_key_, epoch_key_, value, forever, epoch->cas);
-    });
-    epoch.reset();
-    if (next.lock) {
-      epoch = {next.as_sent ? wanted : EpochItem::parse(next.lock->value), next.lock->cas};
-    }
-    if (create && epoch && epoch->cas.id == 0) {
-      ask(key.text(), longest, [&](Connection& connection) {
-        connection.remove(epoch_key_);  // leave such a server as it was
-        return 0;
-      });
-    }
-  }
+  addresses_mutex_.unlock();
 }
 
-/// Where the guard is closed, the server may tell that it was long ago.
-Admission Server::decide(const Key& key, RestartGuard guard) {
-  EpochWatch& epochs = this->epochs();
-  Admission admission = epochs.decide(guard, Clock::now(), std::nullopt);
-  if (admission.open || guard != RestartGuard::strict) return admission;
-  return epochs.decide(guard, Clock::now(), time(key));
+std::vector<std::string> Server::all_addresses() {
+  if (address_.is_unix_socket()) return {address_.host};
+  std::vector<std::string> all;
+  try {
+    all = resolve(address_.host, options_.connect_timeout);
+  } catch (const Failure&) {  // those that are known, then
+  }
+  if (!addresses_mutex_.try_lock()) return all;
+  for (const std::string& address : addresses_) {
+    if (std::find(all.begin(), all.end(), address) == all.end()) all.push_back(address);
+  }
+  addresses_mutex_.unlock();
+  return all;
+}
+
+void Server::remove_item(std::string_view key) {
+  ask(key, longest, [&](Connection& connection) {
+    connection.remove(item_key_);
+    return 0;
+  });
 }
 
 std::optional<Record> record_in(const std::optional<Item>& item) {

@@ -1,4 +1,4 @@
-// One server: what is asked of it, and what is known of its epoch.
+// One server: what is asked of it, and what is known of its restarts.
 #pragma once
 
 #include <atomic>
@@ -28,6 +28,12 @@
 #include "wire/record.hpp"
 
 namespace memcachedlock::detail {
+
+/// What a server keeps of itself, as it was found.
+struct SeenServer {
+  std::optional<SeenItem> found;
+  std::uint64_t start = 0;  ///< ClockReading::start_number() of the server
+};
 
 /// How long something that is written is to count.
 struct Term {
@@ -78,10 +84,9 @@ class Server {
     Cas cas;
     Words words = {};
   };
-  /// For several locks in one round trip, at most Connection::max_keys. Without
-  /// the epoch. An error names the first of them.
-  std::vector<std::optional<Item>> write_and_read_all(const std::vector<Rewrite>& all,
-                                                      std::chrono::milliseconds limit);
+  /// For several locks in one round trip, fewer than Connection::max_keys. An error names the first
+  /// of them.
+  Rewritten write_and_read_all(const std::vector<Rewrite>& all, std::chrono::milliseconds limit);
   /// Words for the end of the item, which keeps its expiry. `lease` is that of their END. A second
   /// sending may append twice. If there is no item, nothing is stored.
   Snapshot append_and_read(const Key& key, std::chrono::milliseconds lease, const Words& words,
@@ -90,7 +95,7 @@ class Server {
   /// Different ones, fewer than Connection::max_keys, in one round trip. An error names the first.
   std::vector<Snapshot> read_all(std::span<const Key> keys,
                                  std::chrono::milliseconds limit = longest);
-  /// Without the epoch, which costs as much as another read.
+  /// Without the server's item, which costs as much as another read.
   Snapshot read_lock(const Key& key);
   /// `changed` also where the server may have restarted since `cas` was learned.
   CasResult compare_and_swap(const Key& key, Record& record, const Term& term, const Cas& cas);
@@ -128,15 +133,26 @@ class Server {
   void rest(Clock::time_point until) { resting_until_.store(until); }
   [[nodiscard]] Clock::time_point resting_until() const { return resting_until_.load(); }
 
-  /// To be asked before the first record is sent to a server: reads the epoch where it is not
-  /// known yet. No request otherwise, unless the guard is closed.
-  Admission prepare(const Key& key, std::chrono::milliseconds lease, RestartGuard guard);
-  /// To be asked with what came back with a record of `key`. Makes the epoch item where there is
-  /// none, and raises its longest lease where it must. Throws Unavailable, ServerError.
-  Admission admit(const Key& key, const Snapshot& snapshot, std::chrono::milliseconds lease,
-                  RestartGuard guard);
-  /// Whether the server keeps the epoch that was known before `time`, by what came back now.
+  /// Whether the server keeps the memory that was known before `time`, by what came back now.
   bool is_since(const Snapshot& snapshot, Clock::time_point time);
+  [[nodiscard]] EpochWatch& epochs() { return epochs_.get(options_.restart_window); }
+  /// Its own item. `key` is for errors.
+  SeenServer read_item(std::string_view key, std::chrono::milliseconds limit = longest);
+  /// What to write; `made` is the time of the server's clock, at the latest. Nothing: only read.
+  using MakeItem =
+      std::function<std::optional<ServerItem>(const ClockReading& reading, std::int64_t made)>;
+  /// Writes it in place of the one with that CAS id; without one, where there is none. What is
+  /// there then.
+  SeenServer write_item(std::string_view key, const MakeItem& make,
+                        const std::optional<Cas>& replaced);
+  /// A number for tokens, as a start of the server at this time from now would have.
+  std::uint64_t time_number(std::chrono::seconds ahead);
+  /// Those that its name has, and those at which it was reached before.
+  [[nodiscard]] std::vector<std::string> all_addresses();
+  /// Only of a server without compare-and-swap.
+  void remove_item(std::string_view key);
+  /// The view of its client by which the item that was seen last was found to be well.
+  std::atomic<const void*> agreed_view{nullptr};
 
   /// For a caller that finds that what was just stored is not there.
   [[noreturn]] void raise_full(const Key& key) const;
@@ -145,23 +161,24 @@ class Server {
   template <class Request>
   auto ask(std::string_view key, std::chrono::milliseconds limit, Request&& request);
   ConnectionPool& pool();
-  EpochWatch& epochs() { return epochs_.get(options_.restart_window); }
   /// For an item that lives as long as `lease` at least. Asks for the server's clock at times.
   std::time_t expiry(Connection& connection, std::chrono::milliseconds lease);
   void read_clock(Connection& connection);
-  Snapshot read_with_epoch(Connection& connection, const Key& key);
+  void note_address(const std::string& address);
+  Snapshot read_with_item(Connection& connection, const Key& key);
   /// END of a lease that begins now; 0 if the server takes no absolute times any more.
   std::int64_t end_of(Connection& connection, std::chrono::milliseconds lease);
   /// Puts the end of the lease, and the expiry of the item, which it returns, into the record.
   std::time_t date(Connection& connection, Record& record, const Term& term);
   [[noreturn]] void raise(const Failure& failure, std::string_view key);
-  Admission decide(const Key& key, RestartGuard guard);
 
   const ServerAddress address_;
   const std::string name_;
   const ClientOptions& options_;
-  const std::string epoch_key_;
+  const std::string item_key_;
   std::atomic<Clock::time_point> resting_until_{};
+  Mutex addresses_mutex_;  // tried only, as a parent of a fork may have locked it
+  std::vector<std::string> addresses_ MCL_GUARDED_BY(addresses_mutex_);
   mutable Mutex failure_mutex_;
   SharedFailure failure_ MCL_GUARDED_BY(failure_mutex_);
   std::atomic<Clock::time_point> failed_at_{};

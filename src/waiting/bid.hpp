@@ -14,4 +14,10 @@ struct Bid {
   std::string thread_label;  ///< of the thread that will hold it, for people who look at the record
 };
 
+/// A place in the record's queue, which its waiter may leave to another of its process.
+struct Seat {
+  SharedSpec spec;
+  std::string token;
+};
+
 }  // namespace memcachedlock::detail

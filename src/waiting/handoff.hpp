@@ -17,6 +17,7 @@ struct Cohort {
 
 /// The record is already written in the receiver's name.
 struct Handoff {
+  Server* server = nullptr;  ///< at which it is
   std::string token;
   Snapshot snapshot;
   Clock::time_point started{};  ///< before it was written

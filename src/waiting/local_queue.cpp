@@ -111,7 +111,7 @@ LocalQueue::Waiter::Waiter(Bid bid, std::function<void()> wake)
 
 LocalQueue::Waiter::~Waiter() { (void)leave(std::nullopt, false); }
 
-LocalQueue::Waiter::Left LocalQueue::Waiter::leave(std::optional<std::string> seat, bool acquired) {
+LocalQueue::Waiter::Left LocalQueue::Waiter::leave(std::optional<Seat> seat, bool acquired) {
   if (std::exchange(left_, true) || generation_ != process_generation()) return {};
   Left left{std::move(seat), std::nullopt};
   Queues& queues = Queues::instance();
@@ -158,7 +158,7 @@ bool LocalQueue::Waiter::may_ask() {
   return true;
 }
 
-std::optional<std::string> LocalQueue::Waiter::take_seat() {
+std::optional<Seat> LocalQueue::Waiter::take_seat() {
   const MutexLock lock(queue_->mutex_);
   return std::exchange(queue_->seat_, std::nullopt);
 }

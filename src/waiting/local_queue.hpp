@@ -47,7 +47,7 @@ class LocalQueue {
   Clock::time_point ask_at_ MCL_GUARDED_BY(mutex_){};  // when the first is to ask
   unsigned wakes_ MCL_GUARDED_BY(mutex_) = 0;
   // In the record's queue, by its token, left by a waiter that gave up.
-  std::optional<std::string> seat_ MCL_GUARDED_BY(mutex_);
+  std::optional<Seat> seat_ MCL_GUARDED_BY(mutex_);
 };
 
 /// One waiter in line. All but `wake` is for the thread that asks for it.
@@ -55,7 +55,7 @@ class LocalQueue::Waiter {
  public:
   /// What a waiter leaves behind.
   struct Left {
-    std::optional<std::string> seat;    ///< in the record's queue, which nobody took over
+    std::optional<Seat> seat;           ///< in the record's queue, which nobody took over
     std::optional<std::string> unused;  ///< the token by which it was handed the lock
   };
 
@@ -67,8 +67,8 @@ class LocalQueue::Waiter {
 
   /// Whether it is its turn to ask memcached.
   [[nodiscard]] bool may_ask();
-  /// The seat in the record's queue, by its token, that another has left, for the first in line.
-  [[nodiscard]] std::optional<std::string> take_seat();
+  /// The seat in the record's queue that another has left, for the first in line.
+  [[nodiscard]] std::optional<Seat> take_seat();
   /// After a failed attempt.
   void ask_after(Clock::duration pause);
   /// After an attempt failed with an error: all waiters of its client that were in line
@@ -80,7 +80,7 @@ class LocalQueue::Waiter {
   [[nodiscard]] std::optional<Clock::time_point> nap(std::optional<Clock::time_point> limit,
                                                      bool stop, bool queued, Woken& woken);
   /// Leaves the line, once. The next waiter gets the seat; if `acquired`, it awaits a hand-over.
-  [[nodiscard]] Left leave(std::optional<std::string> seat, bool acquired);
+  [[nodiscard]] Left leave(std::optional<Seat> seat, bool acquired);
 
  private:
   /// Until when to sleep on; nullopt if the sleep is over.

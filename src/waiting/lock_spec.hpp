@@ -21,15 +21,26 @@ namespace memcachedlock::detail {
 /// Immutable except the spare record; shared by the lock object, those that it was moved to, its
 /// acquires, its holding, and what is done for it in the background.
 struct LockSpec {
+  /// At the server that the client's lists name now, or at this one.
   LockSpec(std::shared_ptr<Cluster> the_cluster, Key the_key, LockOptions the_options,
-           LockType the_type)
+           LockType the_type, Server* at = nullptr)
       : cluster(std::move(the_cluster)),
         key(std::move(the_key)),
         options(std::move(the_options)),
         type(the_type),
-        server(cluster->server_of(key)),
-        name(server.name() + ' ' + key.item()),
+        view(&cluster->agreement().view()),
+        server(at != nullptr ? *at : view->list->server_of(key)),
+        name(cluster->name() + ' ' + key.item()),
         history(KeyHistory::of(key)) {}
+  /// The same lock at another server.
+  [[nodiscard]] std::shared_ptr<const LockSpec> at(Server& other) const {
+    return std::make_shared<const LockSpec>(cluster, key, options, type, &other);
+  }
+  /// Where the lists have not changed since it was made.
+  [[nodiscard]] bool is_current() const { return view == &cluster->agreement().view(); }
+  Admission admit(const Snapshot& snapshot, RestartGuard guard) const {
+    return cluster->agreement().admit(server, key, snapshot, options.timeout, guard);
+  }
 
   /// Whether its owner may enter it again.
   [[nodiscard]] bool reenters() const noexcept { return type != LockType::lock; }
@@ -48,6 +59,7 @@ struct LockSpec {
   const Key key;
   const LockOptions options;
   const LockType type;
+  const View* const view;
   Server& server;
   const std::string name;  ///< of the lock, for this process's tables
   KeyHistory& history;

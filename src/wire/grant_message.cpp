@@ -21,7 +21,7 @@ bool equals(std::string_view one, std::string_view other) {
 }  // namespace
 
 std::string GrantMessage::encode(std::string_view token, const Grant& grant) {
-  return fmt::format("{}{} {} {} {} {} {}", version, token, grant.epoch_id, grant.epoch_number,
+  return fmt::format("{}{} {} {} {} {} {}", version, token, grant.item_id, grant.item_cas,
                      grant.cas, grant.alone ? "alone" : "others", grant.record);
 }
 
@@ -32,15 +32,15 @@ std::optional<GrantMessage> GrantMessage::decode(std::string_view text, std::str
   text.remove_prefix(version.size());
   GrantMessage message;
   message.token = next_word(text);
-  const auto epoch_id = next_number(text);
-  const auto epoch_number = next_number(text);
+  const auto item_id = next_number(text);
+  const auto item_cas = next_number(text);
   const auto cas = next_number(text);
   const std::string_view others = next_word(text);
-  if (!epoch_id || !epoch_number || !cas || (others != "alone" && others != "others")) return {};
+  if (!item_id || !item_cas || !cas || (others != "alone" && others != "others")) return {};
   message.grant = {.record = std::string(text),
                    .cas = *cas,
-                   .epoch_id = *epoch_id,
-                   .epoch_number = *epoch_number,
+                   .item_id = *item_id,
+                   .item_cas = *item_cas,
                    .alone = others == "alone",
                    .by_datagram = true};
   return message;

@@ -13,13 +13,13 @@ namespace memcachedlock::detail {
 struct Grant {
   std::string record;  ///< with the waiter's entry alone
   std::uint64_t cas = 0;
-  std::uint64_t epoch_id = 0;  ///< of the epoch item; 0: it was not read
-  std::uint64_t epoch_number = 0;
+  std::uint64_t item_id = 0;  ///< of what the server keeps of itself; 0: it was not read
+  std::uint64_t item_cas = 0;
   bool alone = true;         ///< nobody else is in the record
   bool by_datagram = false;  ///< not from this process
 };
 
-/// `mcl-grant1 TOKEN EPOCH_ID EPOCH_NUMBER CAS alone|others RECORD`
+/// `mcl-grant1 TOKEN SERVER_ID ITEM_CAS CAS alone|others RECORD`
 struct GrantMessage {
   /// No datagram is longer, so that none is cut into pieces on its way.
   static constexpr std::size_t max_size = 1'200;

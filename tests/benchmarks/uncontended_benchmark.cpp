@@ -62,7 +62,7 @@ LocalServer& socket_server() {
 }
 
 constexpr std::string_view key = "memcachedlock:benchmark";
-constexpr std::string_view epoch_key = "memcachedlock:^epoch";
+constexpr std::string_view item_key = "memcachedlock:^server";
 // As long as a record of ours.
 constexpr std::string_view value =
     "mcl2 1764057634 +0123456789abcdef0123456789abcdef.1000:x:30000:1764057634:0:1764057600123:-:"
@@ -130,8 +130,8 @@ class Same {
     expect(memcached_add(handle_, key.data(), key.size(), value.data(), value.size(), 31, 0) ==
            MEMCACHED_SUCCESS);
     memcached_behavior_set(handle_, MEMCACHED_BEHAVIOR_NOREPLY, 0);
-    const char* keys[] = {key.data(), epoch_key.data()};
-    const std::size_t lengths[] = {key.size(), epoch_key.size()};
+    const char* keys[] = {key.data(), item_key.data()};
+    const std::size_t lengths[] = {key.size(), item_key.size()};
     expect(memcached_mget(handle_, keys, lengths, 2) == MEMCACHED_SUCCESS);
     memcached_result_st result;
     memcached_result_create(handle_, &result);
@@ -166,7 +166,7 @@ class Raw {
     setsockopt(fd_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     const std::string name(key);
     acquire_ = "add " + name + " 0 31 " + std::to_string(value.size()) + " noreply\r\n" +
-               std::string(value) + "\r\ngets " + name + " " + std::string(epoch_key) + "\r\n";
+               std::string(value) + "\r\ngets " + name + " " + std::string(item_key) + "\r\n";
   }
   ~Raw() { close(fd_); }
   Raw(const Raw&) = delete;

@@ -679,7 +679,7 @@ TEST_F(Cli, ListShowsWhatCanBeAsked) {
   lock.lock();
   LocalServer down;
   const std::string gone = down.address();
-  down.stop();
+  server.ask("flush_all");  // from now on with the other
   const auto both = [&](Words words) {
     words.insert(words.begin(), {"--request-timeout", "200ms"});
     return Program(command_line(server.address() + "," + gone, words)).wait();
@@ -692,6 +692,7 @@ TEST_F(Cli, ListShowsWhatCanBeAsked) {
   }
   mcl::Lock other(client, key);
   other.lock();
+  down.stop();
   for (const Words& words : {Words{"list"}, Words{"list", "--json"}, Words{"list", "--names"}}) {
     const Ended ended = both(words);
     EXPECT_EQ(ended.status, 69);

@@ -8,6 +8,7 @@
 #include "memcachedlock/memcachedlock.hpp"
 #include "support/local_server.hpp"
 #include "support/lock_once.hpp"
+#include "support/message_of.hpp"
 #include "support/recorder.hpp"
 
 namespace mcl = memcachedlock;
@@ -171,21 +172,19 @@ TEST_P(Hostile, AHolderMeetsAForgedRecord) {
   EXPECT_EQ(server.get("memcachedlock:key"), mine);
 }
 
-// What a hostile client may put in the place of the epoch item.
-TEST_P(Hostile, AForgedEpochHoldsNobodyUpForEver) {
-  for (const std::string epoch :
-       {"mcl-epoch1 18446744073709551615 1000", "mcl-epoch1 9223372036854775807 1000",
-        "mcl-epoch1 1 18446744073709551615", "mcl-epoch1 1", "mcl-epoch1 1 1 1", "x", ""}) {
-    SCOPED_TRACE(epoch);
-    put("memcachedlock:^epoch", epoch);
-    const auto fresh = client();
-    mcl::Lock lock(fresh, "key");
-    ASSERT_TRUE(lock.try_lock());
-    const auto token = lock.fencing_token();
-    put("memcachedlock:^epoch", epoch);
-    mcl::Lock next(fresh, "next", {.restart_guard = mcl::RestartGuard::off});
-    ASSERT_TRUE(next.try_lock());
-    EXPECT_LT(token, next.fencing_token());
+// What a hostile client may put in the place of the server's item: it is left alone, and shown.
+TEST_P(Hostile, AForgedServerItemIsNotOverwritten) {
+  for (const std::string item :
+       {"mcl-server1 ab 18446744073709551615 1000 9 *a:1", "mcl-server2 ab 1 1000 9 *a:1",
+        "mcl-server1 ab 1 18446744073709551615 9 *a:1", "mcl-epoch2 ab 1 1 1", "x\x1b[2J", ""}) {
+    SCOPED_TRACE(item);
+    put("memcachedlock:^server", item);
+    mcl::Lock lock(client(), "key");
+    const std::string said = message_of<mcl::ServerError>([&] { (void)lock.try_lock(); });
+    EXPECT_NE(said.find("is not what this version of memcachedlock keeps there"), std::string::npos)
+        << said;
+    EXPECT_EQ(said.find('\x1b'), std::string::npos);
+    EXPECT_EQ(server.get("memcachedlock:^server"), item);
   }
 }
 

@@ -19,7 +19,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const std::string& item = key.item();
     const bool plain =
         std::all_of(item.begin(), item.end(), [](char c) { return c > ' ' && c <= '~'; });
-    if (!plain || item.size() > 250 || item == Key::epoch_item("prefix:")) std::abort();
+    if (!plain || item.size() > 250 || item == Key::server_item("prefix:")) std::abort();
     if (Key("prefix:", scope, std::string(text) + "x").item() == item) std::abort();
     if (Key("prefix:", std::string(scope) + "x", text).item() == item) std::abort();
   } catch (const memcachedlock::InvalidKey&) {

@@ -1,11 +1,11 @@
-// What anybody may have stored at a lock's key or as the epoch: no record, or one that reads the
-// same when written, and whose numbers can be counted with.
+// What anybody may have stored at a lock's key or as the server's item: no record, or one that
+// reads the same when written, and whose numbers can be counted with.
 #include <cstdint>
 #include <cstdlib>
 #include <string_view>
 
-#include "wire/epoch_item.hpp"
 #include "wire/record.hpp"
+#include "wire/server_item.hpp"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace memcachedlock::detail;
@@ -36,10 +36,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     if (Record::left(text, "t.1").value_or(false) && record->words == 0) std::abort();
   }
   (void)Record::is_of_another_version(text);
-  if (const auto epoch = EpochItem::parse(text)) {
-    const auto again = EpochItem::parse(epoch->encode());
-    if (!again || again->number != epoch->number || again->max_lease != epoch->max_lease ||
-        epoch->number + 1 < epoch->number) {
+  if (const auto item = ServerItem::parse(text)) {
+    if (ServerItem::parse(item->encode()) != item || item->number + 1 < item->number ||
+        item->floor + 1 < item->floor) {
       std::abort();
     }
   }

@@ -45,13 +45,15 @@ class Told : public HandWritten {
   /// What whoever let this one in tells it, by the record as it is.
   [[nodiscard]] std::string message(const std::string& token) const {
     const std::string found = server.ask("gets memcachedlock:key\r\n", "END\r\n");
-    const std::string epoch = server.get("memcachedlock:^epoch");
+    const std::string item = server.ask("gets memcachedlock:^server\r\n", "END\r\n");
     std::smatch cas;
     std::smatch known;
     EXPECT_TRUE(std::regex_search(found, cas, std::regex("VALUE [^ ]+ 0 [0-9]+ ([0-9]+)")));
-    EXPECT_TRUE(std::regex_search(epoch, known, std::regex("^mcl-epoch2 ([0-9a-f]+) ([0-9]+) ")));
-    return "mcl-grant1 " + token + " " + std::to_string(std::stoull(known[1], nullptr, 16)) + " " +
-           known[2].str() + " " + cas[1].str() + " alone mcl2 " + part("^mcl2 ([0-9]+) ") + " *" +
+    EXPECT_TRUE(std::regex_search(item, known,
+                                  std::regex("VALUE [^ ]+ 0 [0-9]+ ([0-9]+)\r\nmcl-server1 "
+                                             "([0-9a-f]+) ")));
+    return "mcl-grant1 " + token + " " + std::to_string(std::stoull(known[2], nullptr, 16)) + " " +
+           known[1].str() + " " + cas[1].str() + " alone mcl2 " + part("^mcl2 ([0-9]+) ") + " *" +
            part("[?*](" + token + "[^ ]*)");
   }
   /// Lets the first waiter in, and tells it.
@@ -405,12 +407,12 @@ TEST_F(Told, ATokenIsOfTheEpochInWhichItIsToldToHold) {
   auto lock = stranger(client, 1h);
   std::jthread waiter([&] { lock.lock(); });
   ASSERT_TRUE(eventually([&] { return port() != 0; }));
-  const std::string epoch = server.get("memcachedlock:^epoch");
+  const std::string epoch = server.get("memcachedlock:^server");
   std::smatch match;
-  ASSERT_TRUE(std::regex_match(epoch, match, std::regex("(mcl-epoch2 [0-9a-f]+ )([0-9]+)( .*)")));
+  ASSERT_TRUE(std::regex_match(epoch, match, std::regex("(mcl-server1 [0-9a-f]+ )([0-9]+)( .*)")));
   const std::uint64_t raised = std::stoull(match[2]) + 1'000'000;
   const std::string next = match[1].str() + std::to_string(raised) + match[3].str();
-  (void)server.ask("set memcachedlock:^epoch 0 0 " + std::to_string(next.size()) + "\r\n" + next +
+  (void)server.ask("set memcachedlock:^server 0 0 " + std::to_string(next.size()) + "\r\n" + next +
                    "\r\n");
   let_in();
   waiter.join();

@@ -52,12 +52,12 @@ TEST_F(Wire, AnAcquireAnExtensionAndARelease) {
   EXPECT_EQ(sent_by([&] { lock.lock(); }),
             "add memcachedlock:key 0 TTL SIZE noreply\n"
             "mcl2 EXPIRY +TOKEN:x:30000:END:0:SINCE:-:-@PLACE\n"
-            "gets memcachedlock:key memcachedlock:^epoch\n");
+            "gets memcachedlock:key memcachedlock:^server\n");
   const auto extend = [&] { EXPECT_TRUE(lock.extend()); };
   EXPECT_EQ(sent_by(extend),
             "cas memcachedlock:key 0 TTL SIZE CAS noreply\n"
             "mcl2 EXPIRY +TOKEN:x:30000:END:1:SINCE:-:-@PLACE #TOKEN:FENCE\n"
-            "gets memcachedlock:key\n");
+            "gets memcachedlock:key memcachedlock:^server\n");
   EXPECT_EQ(sent_by([&] { lock.unlock(); }),
             "cas memcachedlock:key 0 TTL SIZE CAS\n"
             "\n");
@@ -75,7 +75,7 @@ TEST_F(Wire, AnAcquireInVainAndItsLooks) {
   EXPECT_EQ(std::regex_replace(sent_by(wait), looks, ""),
             "add memcachedlock:key 0 TTL SIZE noreply\n"
             "mcl2 EXPIRY +TOKEN:x:30000:END:0:SINCE:-:-@PLACE\n"
-            "gets memcachedlock:key memcachedlock:^epoch\n");
+            "gets memcachedlock:key memcachedlock:^server\n");
 }
 
 TEST_F(Wire, ANamedOwner) {
@@ -86,10 +86,10 @@ TEST_F(Wire, ANamedOwner) {
   EXPECT_EQ(sent_by([&] { lock.lock(); }),
             "add memcachedlock:key 0 TTL SIZE noreply\n"
             "mcl2 EXPIRY +TOKEN:x:30000:END:0:SINCE:-:n:owner@PLACE\n"
-            "gets memcachedlock:key memcachedlock:^epoch\n"
+            "gets memcachedlock:key memcachedlock:^server\n"
             "append memcachedlock:key 0 TTL SIZE noreply\n"
             " #TOKEN:FENCE\n"
-            "gets memcachedlock:key memcachedlock:^epoch\n");
+            "gets memcachedlock:key memcachedlock:^server\n");
   // Entering again costs nothing.
   mcl::RLock inner(client, "key", {.owner = owner});
   EXPECT_EQ(sent_by([&] { inner.lock(); }), "");
@@ -108,14 +108,14 @@ TEST_F(Wire, AReservation) {
   EXPECT_EQ(sent_by(run),
             "add memcachedlock:key 0 TTL SIZE noreply\n"
             "mcl2 EXPIRY +TOKEN:x:30000:END:0:SINCE:-:-@PLACE\n"
-            "gets memcachedlock:key memcachedlock:^epoch\n"
+            "gets memcachedlock:key memcachedlock:^server\n"
             "cas memcachedlock:key 0 TTL SIZE CAS noreply\n"
             "mcl2 EXPIRY +TOKEN:x:30000:END:0:SINCE:-:-@PLACE %TOKEN:0:END #TOKEN:FENCE\n"
-            "gets memcachedlock:key\n");
+            "gets memcachedlock:key memcachedlock:^server\n");
   EXPECT_EQ(sent_by([&] { lock.run([](const mcl::Lease&, bool) {}); }),
             "cas memcachedlock:key 0 TTL SIZE CAS noreply\n"
             "mcl2 EXPIRY +TOKEN:x:30000:END:2:SINCE:-:-@PLACE #TOKEN:FENCE\n"
-            "gets memcachedlock:key\n"
+            "gets memcachedlock:key memcachedlock:^server\n"
             "cas memcachedlock:key 0 TTL SIZE CAS\n"
             "\n");
 }
@@ -145,14 +145,14 @@ TEST_F(Wire, AQueue) {
   const std::string waiting =
       "add memcachedlock:key 0 TTL SIZE noreply\n"
       "mcl2 EXPIRY +TOKEN:x:30000:END:0:SINCE:-:-@PLACE\n"
-      "gets memcachedlock:key memcachedlock:^epoch\n"
+      "gets memcachedlock:key memcachedlock:^server\n"
       "append memcachedlock:key 0 TTL SIZE noreply\n"
       " ?TOKEN:x:30000:END:0:SINCE:ADDRESS:-@PLACE\n"
-      "gets memcachedlock:key memcachedlock:^epoch\n"
+      "gets memcachedlock:key memcachedlock:^server\n"
       "cas memcachedlock:key 0 TTL SIZE CAS noreply\n"
       "mcl2 EXPIRY +TOKEN:x:30000:END:0:SINCE:-:-@PLACE"
       " *TOKEN:x:30000:END:0:SINCE:ADDRESS:-@PLACE\n"
-      "gets memcachedlock:key memcachedlock:^epoch\n";
+      "gets memcachedlock:key memcachedlock:^server\n";
   EXPECT_EQ(sent.substr(0, waiting.size()), waiting);
   // By the second where it looks at the very moment that it is told.
   const std::regex confirmation(
@@ -167,11 +167,11 @@ TEST_F(Wire, AQueue) {
   EXPECT_EQ(sent_by(extend),
             "append memcachedlock:key 0 TTL SIZE noreply\n"
             " =TOKEN:END\n"
-            "gets memcachedlock:key\n");
+            "gets memcachedlock:key memcachedlock:^server\n");
   EXPECT_EQ(sent_by([&] { lock.unlock(); }),
             "append memcachedlock:key 0 TTL SIZE noreply\n"
             " -TOKEN\n"
-            "gets memcachedlock:key memcachedlock:^epoch\n");
+            "gets memcachedlock:key memcachedlock:^server\n");
 }
 
 }  // namespace

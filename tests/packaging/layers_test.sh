@@ -12,7 +12,7 @@ layer_of_header() {
     version|error|key|servers|fencing_token|release|options|client_options|observer|prometheus|detail/export) echo base ;;
     detail/plain_text|detail/wait_limit) echo base ;;
     client) echo server ;;
-    inspect|diagnosis|memcachedlock) echo admin ;;
+    inspect|diagnosis|move_servers|memcachedlock) echo admin ;;
     *) echo lock ;;
   esac
 }

@@ -6,7 +6,7 @@
 #include <optional>
 #include <string>
 
-#include "wire/epoch_item.hpp"
+#include "wire/server_item.hpp"
 
 namespace memcachedlock::detail {
 namespace {
@@ -20,17 +20,26 @@ constexpr std::uint64_t second_start = 2'000;
 class EpochWatches : public testing::Test {
  protected:
   Clock::time_point at(milliseconds time) const { return begin + time; }
-  std::optional<milliseconds> see(const EpochItem& epoch, milliseconds when, std::uint64_t cas = 1,
+  std::optional<milliseconds> see(const ServerItem& epoch, milliseconds when, std::uint64_t cas = 1,
                                   milliseconds lease = 1s, std::uint64_t start = first_start) {
     return watch.see(epoch, cas, lease, start, at(when));
   }
   bool is_open(RestartGuard guard, milliseconds when, std::optional<std::int64_t> time = {}) {
     return watch.decide(guard, at(when), time).open;
   }
-  auto wanted(const std::optional<EpochItem>& found, std::uint64_t cas, milliseconds lease,
+  auto wanted(const ServerItem& found, std::uint64_t cas, milliseconds lease,
               std::uint64_t start) const {
-    return watch.wanted(found, cas, lease, start, 77);
+    return watch.wanted(found, cas, lease, start);
   }
+  /// Made by a server that was started at this second of its clock, at that one.
+  ServerItem fresh(milliseconds lease, std::int64_t start, std::int64_t now,
+                   std::uint64_t seen = 0) const {
+    ClockReading reading;
+    reading.time = now;
+    reading.uptime = now - start;
+    return watch.fresh(lease, reading, now + 1, seen);
+  }
+  static constexpr std::uint64_t second = 1'000'000'000;  // in a number
   const Clock::time_point begin = Clock::now();
   EpochWatch watch{nullptr, 10s};
 };
@@ -108,47 +117,74 @@ TEST_F(EpochWatches, AChildKnowsWhatItsParentKnew) {
 }
 
 TEST_F(EpochWatches, WhatIsMadeHasALongerLeaseThanAnyKnownAndItsOwnId) {
-  const auto first = wanted(std::nullopt, 0, 3s, first_start);
-  ASSERT_TRUE(first);
-  EXPECT_NE(first->id, 0U);
-  EXPECT_NE(first->id, wanted(std::nullopt, 0, 3s, first_start)->id);
-  EXPECT_EQ(first->number, first_start);
-  EXPECT_EQ(first->max_lease, 3s);
-  EXPECT_EQ(first->made, 77);
+  const ServerItem first = fresh(3s, 100, 101);
+  EXPECT_NE(first.id, 0U);
+  EXPECT_NE(first.id, fresh(3s, 100, 101).id);
+  EXPECT_EQ(first.number, 100 * second);
+  EXPECT_EQ(first.max_lease, 3s);
+  EXPECT_EQ(first.made, 102);
   see({1, first_start, 15s}, 0ms);
-  EXPECT_EQ(wanted(std::nullopt, 0, 3s, first_start)->max_lease, 15s);
+  EXPECT_EQ(fresh(3s, 100, 101).max_lease, 15s);
+}
+
+TEST_F(EpochWatches, AnItemMadeAnewHasAHigherNumberThanAnyThatIsKnown) {
+  // Lost by itself, when it may have been raised; but a restart just after must be higher still.
+  EXPECT_EQ(fresh(1s, 100, 500).number, 497 * second);
+  EXPECT_EQ(fresh(1s, 100, 500, 600 * second).number, 600 * second + 1);
+  see({1, 700 * second, 1s}, 0ms);
+  EXPECT_EQ(fresh(1s, 100, 500).number, 700 * second + 1);
+}
+
+TEST_F(EpochWatches, AnItemThatComesBackIsAnotherServers) {
+  see({1, first_start, 1s}, 0ms);
+  see({2, first_start, 1s}, 10ms, 2);
+  EXPECT_FALSE(watch.is_back({2, first_start, 1s}, at(20ms)));
+  EXPECT_FALSE(watch.is_back({3, first_start, 1s}, at(20ms)));
+  EXPECT_FALSE(watch.is_back({1, first_start, 1s}, at(5ms)));  // asked before it was replaced
+  EXPECT_TRUE(watch.is_back({1, first_start, 1s}, at(20ms)));
+}
+
+TEST_F(EpochWatches, KnowWhichListAnItemHadBefore) {
+  ServerItem item{1, first_start, 1s};
+  item.list = {"a:1,b:1", "a:1"};
+  see(item, 0ms);
+  EXPECT_TRUE(watch.has_had(1, "a:1,b:1"));
+  EXPECT_FALSE(watch.has_had(2, "a:1,b:1"));
+  EXPECT_FALSE(watch.has_had(1, "a:1"));
+  item.next = MarkedList{"a:1", "a:1"};
+  see(item, 0ms);
+  EXPECT_FALSE(watch.has_had(1, "a:1,b:1"));
 }
 
 TEST_F(EpochWatches, NumbersFollowTheStartOfTheServerAndNeverFall) {
   see({1, first_start, 1s}, 0ms, 5);
-  // The same server, flushed: CAS ids go on.
-  EXPECT_EQ(wanted(std::nullopt, 0, 1s, first_start)->number, first_start);
-  EXPECT_EQ(wanted(std::nullopt, 0, 1s, second_start)->number, second_start);
   // Its clock was set back: CAS ids begin again, so the number must not stay.
-  EXPECT_EQ(wanted(std::nullopt, 0, 1s, 500)->number, first_start + 1);
-  EXPECT_EQ(wanted(EpochItem{2, 500, 1s}, 9, 1s, 500)->number, first_start + 1);
-  EXPECT_EQ(wanted(EpochItem{1, 500, 1s}, 9, 1s, first_start)->number, first_start);
+  EXPECT_EQ(wanted(ServerItem{2, 500, 1s}, 9, 1s, 500)->number, first_start + 1);
+  EXPECT_EQ(wanted(ServerItem{1, 500, 1s}, 9, 1s, first_start)->number, first_start);
   EXPECT_EQ(watch.number(), first_start);
 }
 
 TEST_F(EpochWatches, WhatWasReadBeforeWhatIsKnownIsNoRestart) {
   see({2, first_start, 1s}, 0ms, 50);  // after a flush
-  EXPECT_TRUE(wanted(EpochItem{1, first_start, 1s}, 40, 1s, first_start));
-  EXPECT_FALSE(wanted(EpochItem{3, first_start, 1s}, 60, 1s, first_start));
+  EXPECT_TRUE(wanted(ServerItem{1, first_start, 1s}, 40, 1s, first_start));
+  EXPECT_FALSE(wanted(ServerItem{3, first_start, 1s}, 60, 1s, first_start));
   EXPECT_EQ(see({1, first_start - 1, 1s}, 1s), std::nullopt);
-  EXPECT_FALSE(watch.is_since(EpochItem{1, first_start - 1, 1s}, at(2s)));
-  EXPECT_TRUE(watch.is_since(EpochItem{2, first_start, 1s}, at(2s)));
-  EXPECT_FALSE(watch.is_since(EpochItem{2, first_start, 1s}, at(0ms)));
-  EXPECT_FALSE(watch.is_since(std::nullopt, at(2s)));
+  const ServerItem former{1, first_start - 1, 1s};
+  const ServerItem known{2, first_start, 1s};
+  EXPECT_FALSE(watch.is_since(&former, at(2s)));
+  EXPECT_TRUE(watch.is_since(&known, at(2s)));
+  EXPECT_FALSE(watch.is_since(&known, at(0ms)));
+  EXPECT_FALSE(watch.is_since(nullptr, at(2s)));
 }
 
 TEST_F(EpochWatches, ALongerLeaseIsWrittenBeforeItIsUsed) {
-  const EpochItem epoch{1, first_start, 2s};
+  const ServerItem epoch{1, first_start, 2s};
   see(epoch, 0ms);
-  EXPECT_TRUE(watch.is_current(epoch, 2s, first_start));
-  EXPECT_FALSE(watch.is_current(epoch, 2'001ms, first_start));
-  EXPECT_FALSE(watch.is_current(epoch, 2s, second_start));  // restarted with its memory
-  EXPECT_FALSE(watch.is_current(EpochItem{2, first_start, 2s}, 2s, first_start));
+  EXPECT_TRUE(watch.is_current(epoch, 1, 2s, first_start));
+  EXPECT_FALSE(watch.is_current(epoch, 2, 2s, first_start));  // written by another
+  EXPECT_FALSE(watch.is_current(epoch, 1, 2'001ms, first_start));
+  EXPECT_FALSE(watch.is_current(epoch, 1, 2s, second_start));  // restarted with its memory
+  EXPECT_FALSE(watch.is_current(ServerItem{2, first_start, 2s}, 1, 2s, first_start));
   EXPECT_FALSE(wanted(epoch, 1, 2s, first_start));
   const auto longer = wanted(epoch, 1, 3s, first_start);
   ASSERT_TRUE(longer);

@@ -13,8 +13,8 @@ const std::string process = "0123456789abcdef0123456789abcdef";
 Grant some() {
   return {.record = "mcl2 0 *" + process + ".0:x:1000:0:0:1:-:-@h:1:1",
           .cas = 7,
-          .epoch_id = 8,
-          .epoch_number = 9,
+          .item_id = 8,
+          .item_cas = 9,
           .alone = false};
 }
 
@@ -25,8 +25,8 @@ TEST(GrantMessages, AreReadAsTheyWereWritten) {
   ASSERT_TRUE(message);
   EXPECT_EQ(message->token, process + ".0");
   EXPECT_EQ(message->grant.cas, 7U);
-  EXPECT_EQ(message->grant.epoch_id, 8U);
-  EXPECT_EQ(message->grant.epoch_number, 9U);
+  EXPECT_EQ(message->grant.item_id, 8U);
+  EXPECT_EQ(message->grant.item_cas, 9U);
   EXPECT_FALSE(message->grant.alone);
   EXPECT_TRUE(message->grant.by_datagram);
   EXPECT_EQ(message->grant.record, some().record);

@@ -29,7 +29,7 @@ TEST(Keys, AnyTextIsAKeyAndNoTwoShareOne) {
                                        std::string(251, 'x'),
                                        std::string(240, 'x'),
                                        sha_of_a_b};
-  std::set<std::string> items{mcl::Key::epoch_item("")};
+  std::set<std::string> items{mcl::Key::server_item("")};
   std::size_t count = 1;
   for (const std::string& text : texts) {
     for (const std::string& scope : {std::string(), std::string("a"), std::string("a^b")}) {

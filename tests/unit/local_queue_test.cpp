@@ -155,12 +155,14 @@ TEST_F(LocalQueues, TellAHolderThatTheOneItHasClaimedHasLeft) {
 TEST_F(LocalQueues, PassASeatToTheNextAndReturnTheLastOne) {
   std::optional<Waiting> first(std::in_place, spec);
   Waiting second(spec);
-  EXPECT_FALSE(first->waiter.leave("seat", false).seat);
+  EXPECT_FALSE(first->waiter.leave(Seat{spec, "seat"}, false).seat);
   first.reset();
   EXPECT_TRUE(second.waiter.may_ask());
-  EXPECT_EQ(second.waiter.take_seat(), "seat");
+  const auto seat = second.waiter.take_seat();
+  ASSERT_TRUE(seat);
+  EXPECT_EQ(seat->token, "seat");
   EXPECT_FALSE(second.waiter.take_seat());
-  EXPECT_EQ(second.waiter.leave("seat", false).seat, "seat");
+  EXPECT_EQ(second.waiter.leave(Seat{spec, "seat"}, false).seat->token, "seat");
 }
 
 TEST_F(LocalQueues, KeepTheNextAsleepWhenTheFirstHasTheLock) {
@@ -193,7 +195,7 @@ TEST_F(LocalQueues, ShareAFailureWithThoseOfTheSameClientThatWaitedBefore) {
   EXPECT_TRUE(first.waiter.may_ask());
   Waiting late(spec);
   EXPECT_TRUE(late.nap());
-  first.waiter.fail({false, "what", "server"});
+  first.waiter.fail({.what = "what", .server = "server"});
   EXPECT_FALSE(second.nap());
   ASSERT_TRUE(std::holds_alternative<SharedFailure>(second.woken));
   EXPECT_EQ(std::get<SharedFailure>(second.woken).what, "what");

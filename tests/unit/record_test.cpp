@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "wire/epoch_item.hpp"
+#include "wire/server_item.hpp"
 
 namespace memcachedlock::detail {
 namespace {
@@ -379,24 +379,61 @@ TEST(Record, HoldersAreOneOrOfOneOwner) {
   }
 }
 
-TEST(EpochItem, IsReadAsItWasWritten) {
-  const EpochItem epoch{0xabcULL, 17, 30s, 99};
-  EXPECT_EQ(epoch.encode(), "mcl-epoch2 0000000000000abc 17 30000 99");
-  const auto found = EpochItem::parse(epoch.encode());
-  ASSERT_TRUE(found);
-  EXPECT_EQ(found->id, epoch.id);
-  EXPECT_EQ(found->number, epoch.number);
-  EXPECT_EQ(found->max_lease, epoch.max_lease);
-  EXPECT_EQ(found->made, 99);
-  EXPECT_TRUE(EpochItem::parse("mcl-epoch2 abc 17 30000 9"));
-  for (const char* const text :
-       {"", "mcl-epoch1 abc 17 30000 9", "mcl-epoch2 abc 17 30000", "mcl-epoch2 0 17 30000 9",
-        "mcl-epoch2 xyz 17 30000 9", "mcl-epoch2 abcx 17 30000 9", "mcl-epoch2 abc 0 30000 9",
-        "mcl-epoch2 abc x 30000 9", "mcl-epoch2 abc 9223372036854775807 30000 9",
-        "mcl-epoch2 abc 17 2592000001 9", "mcl-epoch2 abc 17 30000 9 x",
-        "mcl-epoch2 abc 17 30000 -9", "mcl-epoch2 abc 17 30000 1099511627777",
-        "mcl-epoch2 1ffffffffffffffff 17 30000 9"}) {
-    EXPECT_FALSE(EpochItem::parse(text)) << text;
+ServerItem item_of(MarkedList list) {
+  return {.id = 0xabc, .number = 17, .max_lease = 30s, .made = 99, .list = std::move(list)};
+}
+
+TEST(ServerItem, IsReadAsItWasWritten) {
+  ServerItem item = item_of({"a:1,b:2", "b:2"});
+  EXPECT_EQ(item.encode(), "mcl-server1 0000000000000abc 17 30000 99 a:1,*b:2");
+  EXPECT_EQ(ServerItem::parse(item.encode()), item);
+  item.list.self.clear();
+  item.confirmed = false;
+  EXPECT_EQ(item.encode(), "mcl-server1 0000000000000abc 17 30000 99 ?a:1,b:2");
+  EXPECT_EQ(ServerItem::parse(item.encode()), item);
+  item.confirmed = true;
+  item.next = MarkedList{"a:1", "a:1"};
+  item.floor = 18;
+  EXPECT_EQ(item.encode(), "mcl-server1 0000000000000abc 17 30000 99 a:1,b:2>*a:1@18");
+  EXPECT_EQ(ServerItem::parse(item.encode()), item);
+  EXPECT_EQ(item.lists(), "a:1,b:2 > a:1");
+}
+
+TEST(ServerItem, TakesWhateverAPathMayBe) {
+  const ServerItem item =
+      item_of({"/tmp/a b?*>@%\x01\xff,[fe80::1%eth0]:1", "/tmp/a b?*>@%\x01\xff"});
+  EXPECT_EQ(item.encode().find_first_of("\x01\xff"), std::string::npos);
+  EXPECT_EQ(ServerItem::parse(item.encode()), item);
+}
+
+TEST(ServerItem, RefusesWhatItWouldNotWrite) {
+  const std::string most(ServerItem::max_list + 1, 'a');
+  EXPECT_TRUE(ServerItem::parse("mcl-server1 abc 17 30000 9 *a:1"));
+  for (const std::string& text : {std::string(),
+                                  std::string("mcl-server2 abc 17 30000 9 *a:1"),
+                                  std::string("mcl-server1 abc 17 30000 9"),
+                                  std::string("mcl-server1 0 17 30000 9 *a:1"),
+                                  std::string("mcl-server1 xyz 17 30000 9 *a:1"),
+                                  std::string("mcl-server1 abcx 17 30000 9 *a:1"),
+                                  std::string("mcl-server1 abc 0 30000 9 *a:1"),
+                                  std::string("mcl-server1 abc x 30000 9 *a:1"),
+                                  std::string("mcl-server1 abc 9223372036854775807 30000 9 *a:1"),
+                                  std::string("mcl-server1 abc 17 2592000001 9 *a:1"),
+                                  std::string("mcl-server1 abc 17 30000 9 *a:1 x"),
+                                  std::string("mcl-server1 abc 17 30000 -9 *a:1"),
+                                  std::string("mcl-server1 abc 17 30000 1099511627777 *a:1"),
+                                  std::string("mcl-server1 1ffffffffffffffff 17 30000 9 *a:1"),
+                                  std::string("mcl-server1 abc 17 30000 9 *a:1,*b:1"),
+                                  std::string("mcl-server1 abc 17 30000 9 *a:1,"),
+                                  std::string("mcl-server1 abc 17 30000 9 *a%41:1"),
+                                  std::string("mcl-server1 abc 17 30000 9 *a%4"),
+                                  std::string("mcl-server1 abc 17 30000 9 *a:1>b:1"),
+                                  std::string("mcl-server1 abc 17 30000 9 *a:1>b:1@"),
+                                  std::string("mcl-server1 abc 17 30000 9 *a:1>b:1@0"),
+                                  std::string("mcl-server1 abc 17 30000 9 ?*a:1>b:1@2"),
+                                  std::string("mcl-server1 abc 17 30000 9 *a:1>@2"),
+                                  "mcl-server1 abc 17 30000 9 " + most}) {
+    EXPECT_FALSE(ServerItem::parse(text)) << text;
   }
 }
 
