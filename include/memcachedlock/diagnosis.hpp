@@ -40,6 +40,11 @@ struct Diagnosis {
   std::uint64_t most_connections = 0;  ///< as given with -c
   bool login = false;                  ///< asks for one (SASL)
 
+  /// The list of servers that it is used in, `OLD > NEW` while that changes; empty if none yet.
+  std::string list;
+  /// Why this client and others do not agree about the servers; else empty.
+  std::string differs;
+
   /// Whether this process can be told that it holds a lock, as a datagram has shown that it sent to
   /// itself. Others may still not reach it. Nothing where that is switched off.
   std::optional<bool> notified;

@@ -34,6 +34,8 @@ struct LockStatus {
   std::string key;
   std::string item;    ///< on the server, with the prefix
   std::string server;  ///< its address
+  /// While the list of servers changes: the server at which it is to be held besides; else empty.
+  std::string moves_to;
   /// Kept for its owner between two attempts of a ZLock.
   bool reserved = false;
   /// The owner's name, if it was made by OwnerId::named(); else empty.
@@ -59,7 +61,7 @@ struct LockStatus {
 };
 
 /// The lock's holder and queue; nothing when it is free. Thread safe; one `gets` of two keys.
-/// Throws InvalidKey, Unavailable, and ServerError if the item is not a lock.
+/// Throws InvalidKey, Unavailable, ServersDiffer, and ServerError if the item is not a lock.
 [[nodiscard]] MEMCACHEDLOCK_EXPORT std::optional<LockStatus> inspect(const MemcachedClient& client,
                                                                      std::string_view key,
                                                                      std::string_view scope = {});
@@ -67,8 +69,9 @@ struct LockStatus {
 /// All locks with the client's prefix on one of its servers, sorted by key. Lists the keys of the
 /// server over a connection of its own in the text protocol (`lru_crawler metadump`,
 /// memcached 1.4.31 or later; before 1.6.10 a lock may be missed that is written meanwhile), then
-/// one `gets` for 31 of them. Throws Unavailable, also if the list of keys takes longer than
-/// `limit`, and ServerError if the server does not list its keys, as one that asks for a login.
+/// one `gets` for 32 of them. Throws ServersDiffer, Unavailable, also if the list of keys takes
+/// longer than `limit`, and ServerError if the server does not list its keys, as one that asks for
+/// a login.
 [[nodiscard]] MEMCACHEDLOCK_EXPORT std::vector<LockStatus> list_locks(
     const MemcachedClient& client, const ServerAddress& server,
     std::chrono::milliseconds limit = std::chrono::minutes(1));

@@ -15,8 +15,8 @@
 #include "memcachedlock/key.hpp"               // IWYU pragma: export
 #include "memcachedlock/lease.hpp"             // IWYU pragma: export
 #include "memcachedlock/lock.hpp"              // IWYU pragma: export
-#include "memcachedlock/observer.hpp"          // IWYU pragma: export
 #include "memcachedlock/move_servers.hpp"      // IWYU pragma: export
+#include "memcachedlock/observer.hpp"          // IWYU pragma: export
 #include "memcachedlock/options.hpp"           // IWYU pragma: export
 #include "memcachedlock/release.hpp"           // IWYU pragma: export
 #include "memcachedlock/rlock.hpp"             // IWYU pragma: export

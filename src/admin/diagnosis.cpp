@@ -95,7 +95,16 @@ Diagnosis diagnose(const MemcachedClient& client, const ServerAddress& address, 
     // Not a key of any user: a scope can't be empty, and the word would be hashed.
     const Key unused = *Key::from_item(prefix, prefix + "^doctor");
     measure(server, unused, rounds, result);
-    result.used = server.read(unused).server_item.has_value();
+    const auto item = server.read(unused).server_item;
+    result.used = item.has_value();
+    if (item && item->item) result.list = item->item->lists();
+    try {
+      detail::Agreement& agreement = detail::Cluster::of(client).agreement();
+      agreement.check(server, item, unused);
+      agreement.check_addresses(server, unused);
+    } catch (const ServerError& error) {
+      result.differs = error.what();
+    }
     if (server.notifies()) result.notified = hears_itself(server, unused);
   } catch (const Error& error) {
     result.trouble = error.what();

@@ -91,14 +91,24 @@ std::optional<LockStatus> inspect(const MemcachedClient& client, std::string_vie
                                   std::string_view scope) {
   detail::Cluster& cluster = detail::Cluster::of(client);
   const Key key(client.options().prefix, scope, text);
-  detail::Server& server = cluster.server_of(key);
-  const detail::Snapshot snapshot = server.read(key);
-  auto status = status_of(server, key, snapshot);
-  if (snapshot.lock && !detail::record_in(snapshot.lock)) {
-    detail::reject_item(key, server, snapshot.lock->value);
+  detail::Agreement& agreement = cluster.agreement();
+  constexpr int max_changes = 4;  // of the list of servers, meanwhile
+  for (int tries = 0;; ++tries) {
+    detail::Server& server = cluster.server_of(key);
+    const detail::Snapshot snapshot = server.read(key);
+    agreement.check(server, snapshot.server_item, key);
+    if (&server != &cluster.server_of(key) && tries < max_changes) continue;
+    auto status = status_of(server, key, snapshot);
+    if (snapshot.lock && !detail::record_in(snapshot.lock)) {
+      detail::reject_item(key, server, snapshot.lock->value);
+    }
+    if (status) status->key = text;  // not shortened
+    if (status && agreement.view().next != nullptr) {
+      const std::string& next = agreement.view().next->server_of(key).name();
+      if (next != server.name()) status->moves_to = next;
+    }
+    return status;
   }
-  if (status) status->key = text;  // not shortened
-  return status;
 }
 
 std::vector<LockStatus> list_locks(const MemcachedClient& client, const ServerAddress& address,
@@ -106,16 +116,20 @@ std::vector<LockStatus> list_locks(const MemcachedClient& client, const ServerAd
   detail::Cluster& cluster = detail::Cluster::of(client);
   const std::string& prefix = client.options().prefix;
   std::vector<Key> keys;
+  {
+    detail::Server& server = cluster.server_at(address);
+    cluster.agreement().check(server, server.read_item({}).found, Key(prefix, {}, "list"));
+  }
   for (const std::string& item : detail::list_items(address, client.options(), prefix, limit)) {
     auto key = Key::from_item(prefix, item);
     // The others were left by clients with another list of servers.
     if (key && cluster.server_of(*key).address() == address) keys.push_back(*std::move(key));
   }
   std::vector<LockStatus> locks;
-  constexpr std::size_t most = detail::Connection::max_keys - 1;  // and the epoch
+  constexpr std::size_t most = detail::Connection::max_keys - 1;  // and the server's item
   for (std::span<const Key> left(keys); !left.empty();) {
     const auto part = left.first(std::min(most, left.size()));
-    detail::Server& server = cluster.server_of(part.front());
+    detail::Server& server = cluster.server_at(address);
     const auto snapshots = server.read_all(part);
     for (std::size_t at = 0; at < part.size(); ++at) {
       auto status = status_of(server, part[at], snapshots[at]);

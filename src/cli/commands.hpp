@@ -4,6 +4,7 @@
 #include <string>
 
 #include "cli/options.hpp"
+#include "memcachedlock/move_servers.hpp"
 
 namespace memcachedlock::cli {
 
@@ -20,6 +21,16 @@ int list(const CommonOptions& common, const ListOptions& options);
 int break_lock(const CommonOptions& common, const std::string& key, bool yes);
 
 int doctor(const CommonOptions& common);
+
+int show_servers(const CommonOptions& common);
+
+struct MoveServersOptions {
+  std::string to;  ///< the new list
+  MoveOptions move;
+  bool yes = false;
+};
+/// Asks on the terminal before it begins, unless `yes`.
+int move_servers(const CommonOptions& common, const MoveServersOptions& options);
 
 struct TopOptions {
   milliseconds interval{1'000};

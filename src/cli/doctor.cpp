@@ -36,6 +36,9 @@ std::vector<Finding> judge(const Diagnosis& found) {
                         "compare-and-swap is off, so no lock can be acquired: start memcached "
                         "without -C (--disable-cas)"});
   }
+  if (!found.differs.empty()) {
+    findings.push_back({Severity::error, printable(found.differs)});
+  }
   if (found.evictions > 0) {
     warn(
         fmt::format("it has thrown out {} items for want of memory; locks may have been among "
@@ -92,6 +95,24 @@ std::vector<Finding> judge(const Diagnosis& found) {
   return findings;
 }
 
+/// What is another server on each host, under one name.
+bool is_local(const ServerAddress& server) {
+  return server.is_unix_socket() || server.host == "localhost" || server.host == "::1" ||
+         server.host.starts_with("127.");
+}
+
+/// Of a list as a whole.
+std::vector<Finding> judge(const std::vector<ServerAddress>& list) {
+  const auto local = std::find_if(list.begin(), list.end(), is_local);
+  const bool any_remote = !std::all_of(list.begin(), list.end(), is_local);
+  if (local == list.end() || !any_remote) return {};
+  return {
+      {Severity::warning,
+       fmt::format("{} is another server on each host, and the others are not: where clients of "
+                   "several hosts use this list, give it by an address that all can reach",
+                   local->to_string())}};
+}
+
 Severity worst(const std::vector<Finding>& findings) {
   Severity result = Severity::ok;
   for (const Finding& finding : findings) result = std::max(result, finding.severity);
@@ -103,7 +124,8 @@ std::string facts(const Diagnosis& found) {
       "  memcached {}, up {}, {}\n"
       "  round trip p50 {}, p99 {}\n"
       "  compare-and-swap {}, memory full: {}, {} of {} used, {} items, {} evictions\n"
-      "  connections {} of {}, login {}, clock {:+} s, waiters {}\n",
+      "  connections {} of {}, login {}, clock {:+} s, waiters {}\n"
+      "  clients lock by {}\n",
       printable(found.version), shown(found.uptime),
       found.used ? "used by locks" : "not used by locks yet", shown(found.round_trip_p50),
       shown(found.round_trip_p99), found.compare_and_swap ? "on" : "off",
@@ -112,7 +134,8 @@ std::string facts(const Diagnosis& found) {
       found.most_connections, found.login ? "asked for (SASL)" : "none", found.clock_offset.count(),
       !found.notified   ? "not told (off)"
       : *found.notified ? "told"
-                        : "not told");
+                        : "not told",
+      found.list.empty() ? "no list yet" : printable(found.list));
 }
 
 nlohmann::json to_json(const ServerAddress& server, const Diagnosis& found,
@@ -135,7 +158,8 @@ nlohmann::json to_json(const ServerAddress& server, const Diagnosis& found,
                    {"items", found.items},
                    {"connections", found.connections},
                    {"most_connections", found.most_connections},
-                   {"login", found.login}});
+                   {"login", found.login},
+                   {"list", printable(found.list)}});
     if (found.notified) result["notified"] = *found.notified;
   }
   result["findings"] = nlohmann::json::array();
@@ -153,9 +177,11 @@ int doctor(const CommonOptions& common) {
   const MemcachedClient client = common.connect();
   Severity overall = Severity::ok;
   nlohmann::json all = nlohmann::json::array();
+  const auto of_list = judge(client.servers());
   for (const ServerAddress& server : client.servers()) {
     const Diagnosis found = diagnose(client, server);
-    const auto findings = judge(found);
+    auto findings = judge(found);
+    if (is_local(server)) findings.insert(findings.end(), of_list.begin(), of_list.end());
     overall = std::max(overall, worst(findings));
     all.push_back(to_json(server, found, findings));
     if (common.json) continue;

@@ -80,6 +80,9 @@ int list(const CommonOptions& common, const ListOptions& options) {
       // The others' locks are worth as much.
       warn(text_of(error));
       result = std::max(result, status::unavailable);
+    } catch (const ServersDiffer& error) {
+      warn(text_of(error));
+      result = std::max(result, status::differ);
     } catch (const ServerError& error) {
       warn(text_of(error));
       result = std::max(result, status::setting);

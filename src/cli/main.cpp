@@ -38,6 +38,7 @@ struct CommandLine {
   void add_common();
   void add_run();
   void add_others();
+  void add_servers();
   void add_key(CLI::App& command, const std::string& text);
   /// Takes what follows `--` as the command of `run`.
   void parse(std::vector<std::string> arguments);
@@ -47,6 +48,7 @@ struct CommandLine {
   RunOptions run;
   ListOptions list;
   TopOptions top;
+  MoveServersOptions move;
   std::string colour = "auto";
   std::string key;
   std::string shell;
@@ -89,6 +91,7 @@ CommandLine::CommandLine() {
   add_common();
   add_run();
   add_others();
+  add_servers();
 }
 
 /// `--key` is for those that begin with a dash.
@@ -191,6 +194,44 @@ void CommandLine::add_others() {
   add("doctor", "Whether the servers are fit for locks", false, [this] { return doctor(common); });
 }
 
+void CommandLine::add_servers() {
+  CLI::App& servers = *app.add_subcommand("servers", "The list of servers that clients lock by");
+  servers.require_subcommand(1);
+  servers.fallthrough();
+  servers.add_subcommand("show", "What each server says of the list")->callback([this] {
+    action = [this] { return cli::show_servers(common); };
+  });
+  CLI::App& command =
+      *servers.add_subcommand("move", "Make all clients lock by another list, while they work");
+  command.add_option("--to", move.to, "the new list, as --servers takes it")
+      ->required()
+      ->type_name("LIST");
+  add_duration(command, "--wait", "in place of the longest lease in use; at least 2s",
+               [this](milliseconds time) { move.move.wait = time; });
+  command
+      .add_option_function<std::vector<std::string>>(
+          "--gone",
+          [this](const std::vector<std::string>& all) {
+            for (const std::string& one : all) {
+              for (const ServerAddress& server : parse_servers(one)) {
+                move.move.gone.push_back(server);
+              }
+            }
+          },
+          "a server of the old list that is dead for good")
+      ->type_name("HOST:PORT");
+  CLI::Option* const begin = command.add_flag_callback(
+      "--begin", [this] { move.move.part = MoveOptions::Part::begin; },
+      "only make both lists known, so that clients with either may start");
+  command
+      .add_flag_callback(
+          "--finish", [this] { move.move.part = MoveOptions::Part::finish; },
+          "the rest, after --begin")
+      ->excludes(begin);
+  command.add_flag("--yes,-y", move.yes, "without asking");
+  command.callback([this] { action = [this] { return cli::move_servers(common, move); }; });
+}
+
 void CommandLine::parse(std::vector<std::string> arguments) {
   const auto end = std::find(arguments.begin(), arguments.end(), "--");
   const bool runs = end != arguments.end() && subcommand(arguments.begin(), end) == "run";
@@ -270,6 +311,8 @@ int main(int argc, char** argv) {
     return tell(status::usage, text_of(error));
   } catch (const Unavailable& error) {
     return tell(status::unavailable, text_of(error));
+  } catch (const ServersDiffer& error) {
+    return tell(status::differ, text_of(error));
   } catch (const ServerError& error) {
     return tell(status::setting, text_of(error));
   } catch (const std::exception& error) {

@@ -120,6 +120,7 @@ std::string description(const LockStatus& lock, bool colour) {
   };
   line("key", lock.key);
   line("server", lock.server);
+  if (!lock.moves_to.empty()) line("moves to", lock.moves_to);
   line("state", lock.reserved     ? "reserved for its owner"
                 : lock.lease_left ? "held"
                                   : "granted to a waiter that has not taken it up yet");
@@ -185,6 +186,7 @@ nlohmann::json to_json(const LockStatus& lock) {
       {"releases", lock.releases},
       {"token", nullptr}};
   if (lock.token) result["token"] = lock.token.to_string();
+  if (!lock.moves_to.empty()) result["moves_to"] = lock.moves_to;
   return result;
 }
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <system_error>
 #include <utility>
 #include <variant>
 
@@ -258,12 +259,12 @@ std::optional<bool> Acquisition::act_on_second(Candidate::Attempt result) {
       go_to(nullptr);
       return std::nullopt;
     }
-    return settle(first);
+    return settle_places(first);
   }
   if (std::get_if<Candidate::SamePlace>(&result) != nullptr) {
     const auto first = std::move(second_->first);
     second_.reset();
-    return settle(first);
+    return settle_places(first);
   }
   if (const auto* contended = std::get_if<Candidate::Contended>(&result)) {
     if (how_ != Waiting::nothing) {
@@ -286,6 +287,19 @@ std::optional<bool> Acquisition::act_on_second(Candidate::Attempt result) {
   }
   go_to(nullptr);
   return std::nullopt;
+}
+
+/// Its leases begin when it is held at all its places.
+bool Acquisition::settle_places(const std::shared_ptr<Holding>& first) {
+  if (spec_->options.renew) {
+    try {
+      first->start_renewal();
+    } catch (const std::system_error& error) {
+      first->withdraw();
+      Holding::raise_no_thread(*spec_, error);
+    }
+  }
+  return settle(first);
 }
 
 void Acquisition::go_to(Server* where) {

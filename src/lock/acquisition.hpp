@@ -68,6 +68,7 @@ class Acquisition {
   /// What an answer leads to; nothing where it is to be asked again at once.
   std::optional<bool> act_on(Candidate::Attempt result);
   std::optional<bool> act_on_second(Candidate::Attempt result);
+  bool settle_places(const std::shared_ptr<Holding>& first);
   /// It goes on at another server, or where the client's lists say now.
   void go_to(Server* where);
   void begin_second(Candidate::Half half);

@@ -297,6 +297,12 @@ void Agreement::learn(Server& at, const ServerItem& item, const Key& key) {
       key);
 }
 
+void Agreement::check(Server& server, const std::optional<SeenItem>& seen, const Key& key) {
+  if (!seen) return;
+  if (!seen->item) reject(server, seen->text, key);
+  if (seen->item->confirmed) learn(server, *seen->item, key);
+}
+
 bool Agreement::look_around(const Server& silent, const Key& key) {
   const auto now = Clock::now();
   auto last = looked_around_.load();

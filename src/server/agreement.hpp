@@ -82,6 +82,8 @@ class Agreement {
   /// asked. Makes no request. Throws ServersDiffer.
   bool serves(Server& server, const std::optional<SeenItem>& seen, std::chrono::milliseconds lease,
               const Key& key);
+  /// Throws ServersDiffer, ServerError by what was read, without a request.
+  void check(Server& server, const std::optional<SeenItem>& seen, const Key& key);
   /// After a server did not answer: asks others of the lists, once a second at most. Whether the
   /// lists have changed. Throws ServersDiffer.
   bool look_around(const Server& silent, const Key& key);

@@ -928,4 +928,114 @@ TEST(CliServers, AreTakenFromTheEnvironment) {
   EXPECT_NE(program.wait().output.find(server.address()), std::string::npos);
 }
 
+// ---- the list of servers
+
+class CliList : public Cli {
+ protected:
+  Ended with(const std::string& list, const Words& words) const {
+    return Program(command_line(list, words)).wait();
+  }
+  LocalServer second;
+  const std::string both = server.address() + "," + second.address();
+};
+
+TEST_F(CliList, WhoHasAnotherListIsTold) {
+  EXPECT_EQ(with(both, {"run", "job", "--", "true"}).status, 0);
+  for (const Words& words : {Words{"run", "job", "--", "touch", file("ran")},
+                             Words{"run", "job", "--no-wait", "--", "touch", file("ran")},
+                             Words{"inspect", "job"}, Words{"list"}, Words{"list", "--json"}}) {
+    const Ended ended = run(words);
+    EXPECT_EQ(ended.status, 76) << words[0];
+    EXPECT_TRUE(is_one_line(ended.errors)) << ended.errors;
+    EXPECT_NE(ended.errors.find("servers move --to"), std::string::npos) << ended.errors;
+  }
+  EXPECT_EQ(content(file("ran")), "");
+  EXPECT_EQ(access(file("ran").c_str(), F_OK), -1);
+  const Ended doctor = run({"doctor"});
+  EXPECT_EQ(doctor.status, 2);
+  EXPECT_NE(doctor.output.find("clients lock by "), std::string::npos) << doctor.output;
+  EXPECT_NE(doctor.output.find("servers move --to"), std::string::npos) << doctor.output;
+  EXPECT_NE(run({"top", "--count", "1"}).output.find("is used with"), std::string::npos);
+}
+
+TEST_F(CliList, AddingAServer) {
+  EXPECT_EQ(run({"run", "job", "--timeout", "2s", "--", "true"}).status, 0);
+  EXPECT_NE(run({"servers", "show"}).output.find("all lock by " + server.address()),
+            std::string::npos);
+  const Ended asked = run({"servers", "move", "--to", both});
+  EXPECT_EQ(asked.status, 64) << asked.errors;
+
+  const Ended begun = run({"servers", "move", "--to", both, "--begin", "-y"});
+  EXPECT_EQ(begun.status, 0) << begun.errors;
+  const Ended shown = run({"servers", "show"});
+  EXPECT_NE(shown.output.find("moving from " + server.address()), std::string::npos)
+      << shown.output;
+  for (const std::string& list : {server.address(), both}) {
+    EXPECT_EQ(with(list, {"run", "job", "--timeout", "2s", "--", "true"}).status, 0);
+  }
+  std::string moving;  // one whose server is another
+  for (int i = 0; moving.empty(); ++i) {
+    const std::string name = "k" + std::to_string(i);
+    if (mcl::MemcachedClient(both).server_of(name).to_string() == second.address()) moving = name;
+  }
+  Program holder(line({"run", moving, "--timeout", "2s", "--shell", wait_for(file("end"))}));
+  EXPECT_EQ(holder_of(moving)["moves_to"], second.address());
+
+  const Ended moved = run({"servers", "move", "--to", both, "--yes", "--wait", "2s"});
+  EXPECT_EQ(moved.status, 0) << moved.errors;
+  EXPECT_NE(moved.errors.find("waiting until leases"), std::string::npos) << moved.errors;
+  EXPECT_NE(moved.output.find("all lock by " + both), std::string::npos) << moved.output;
+  EXPECT_EQ(with(both, {"run", moving, "--no-wait", "--", "true"}).status, 1);  // held on
+  std::ofstream(file("end")) << "now";
+  EXPECT_EQ(holder.wait().status, 0);
+  EXPECT_EQ(with(both, {"run", moving, "--no-wait", "--", "true"}).status, 0);
+
+  const Ended again = run({"servers", "move", "--to", both, "--yes", "--json"});
+  EXPECT_EQ(again.status, 0);
+  EXPECT_EQ(Json::parse(again.output)["result"], "already");
+  const Json all = Json::parse(with(both, {"servers", "show", "--json"}).output);
+  ASSERT_EQ(all.size(), 2U);
+  EXPECT_EQ(all[0]["state"], "in use");
+  EXPECT_EQ(all[0]["list"], all[1]["list"]);
+}
+
+TEST_F(CliList, AMoveAsksOnATerminalAndWhatDoesNotDoIsRefused) {
+  EXPECT_EQ(run({"run", "job", "--timeout", "2s", "--", "true"}).status, 0);
+  Program program(line({"servers", "move", "--to", both}), {}, Program::On::terminal);
+  EXPECT_TRUE(program.says("[y/N]")) << program.output();
+  program.type("n\n");
+  EXPECT_EQ(program.wait().status, 1);
+  EXPECT_EQ(second.get("memcachedlock:^server"), "");
+
+  second.stop();
+  const Ended refused = run({"servers", "move", "--to", both, "--yes"});
+  EXPECT_EQ(refused.status, 78);
+  EXPECT_NE(refused.errors.find(second.address()), std::string::npos) << refused.errors;
+  const Ended nonsense = run({"servers", "move", "--to", "a b", "--yes"});
+  EXPECT_EQ(nonsense.status, 64);
+  EXPECT_EQ(run({"servers", "move", "--to", both, "--begin", "--finish", "-y"}).status, 64);
+  EXPECT_EQ(run({"servers"}).status, 64);
+}
+
+TEST_F(CliList, AMoveThatWasKilledGoesOn) {
+  EXPECT_EQ(run({"run", "job", "--timeout", "5s", "--", "true"}).status, 0);
+  Program program(line({"servers", "move", "--to", both, "--yes"}));
+  EXPECT_TRUE(eventually(
+      [&] { return second.get("memcachedlock:^server").find('>') != std::string::npos; }));
+  program.signal(SIGKILL);
+  EXPECT_EQ(program.wait().status, 128 + SIGKILL);
+  EXPECT_EQ(run({"run", "job", "--timeout", "2s", "--", "true"}).status, 0);
+  EXPECT_EQ(run({"servers", "move", "--to", both, "--yes", "--wait", "2s"}).status, 0);
+  EXPECT_EQ(with(both, {"run", "job", "--", "true"}).status, 0);
+}
+
+TEST_F(CliList, DoctorWarnsOfWhatIsAnotherServerOnEachHost) {
+  const Ended doctor = Program({MEMCACHEDLOCK_PROGRAM, "--servers", server.address() + ",192.0.2.1",
+                                "--request-timeout", "100ms", "doctor"})
+                           .wait();
+  EXPECT_NE(doctor.output.find(server.address() + " is another server on each host"),
+            std::string::npos)
+      << doctor.output;
+}
+
 }  // namespace

@@ -6,7 +6,7 @@ page=$1 program=$2
 warnings=$(groff -man -Tutf8 -ww "$page" 2>&1 >/dev/null)
 [ -z "$warnings" ] || { echo "$warnings"; exit 1; }
 text=$(sed 's/\\-/-/g' "$page")
-for command in '' run inspect list top break doctor; do
+for command in '' run inspect list top break doctor 'servers show' 'servers move'; do
   # shellcheck disable=SC2086  # the empty word is none
   "$program" $command --help | grep -o -E -- '--[a-z-]+' | sort -u | while read -r option; do
     case $option in --help | --color | --version) continue ;; esac

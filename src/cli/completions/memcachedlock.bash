@@ -59,7 +59,7 @@ _memcachedlock() {
         _command_offset $((at + 1)) 2>/dev/null || mapfile -t COMPREPLY < <(compgen -c -- "$word")
         return
         ;;
-      run | inspect | list | top | break | doctor)
+      run | inspect | list | top | break | doctor | servers)
         [[ $command ]] || command=${COMP_WORDS[at]}
         ;;
     esac
@@ -79,12 +79,12 @@ _memcachedlock() {
       mapfile -t COMPREPLY < <(compgen -f -- "$word")
       return
       ;;
-    --servers | --scope | --prefix | --sasl-user | --count | --conflict-exit-code | -E | --shell)
+    --servers | --to | --gone | --scope | --prefix | --sasl-user | --count | --conflict-exit-code | -E | --shell)
       return
       ;;
     *)
       case $command in
-        '') choices="run inspect list top break doctor --version $common" ;;
+        '') choices="run inspect list top break doctor servers --version $common" ;;
         run)
           choices="--wait --no-wait --conflict-exit-code --timeout --fair --on-lost --grace --shell
             --key -- $common"
@@ -93,6 +93,7 @@ _memcachedlock() {
         list) choices="--names --within $common" ;;
         top) choices="--interval --count $common" ;;
         break) choices="--yes --key $common" ;;
+        servers) choices="show move --to --wait --gone --begin --finish --yes $common" ;;
         *) choices=$common ;;
       esac
       ;;

@@ -27,7 +27,7 @@ function __memcachedlock_command
     complete -C "$words "(commandline -ct)
 end
 
-set -l commands run inspect list top break doctor
+set -l commands run inspect list top break doctor servers
 set -l none "not __fish_seen_subcommand_from $commands"
 
 complete -c memcachedlock -f
@@ -37,6 +37,7 @@ complete -c memcachedlock -n $none -a list -d 'All locks'
 complete -c memcachedlock -n $none -a top -d 'All locks, live'
 complete -c memcachedlock -n $none -a break -d 'Free a lock'
 complete -c memcachedlock -n $none -a doctor -d 'Check the servers'
+complete -c memcachedlock -n $none -a servers -d 'The list of servers'
 complete -c memcachedlock -n $none -l version -d 'Print the version'
 
 complete -c memcachedlock -n __memcachedlock_in_command -a '(__memcachedlock_command)'
@@ -68,3 +69,12 @@ complete -c memcachedlock -n '__fish_seen_subcommand_from list' -l within -x -a 
 complete -c memcachedlock -n '__fish_seen_subcommand_from top' -s d -l interval -x -a '1s 5s' -d 'Between two looks'
 complete -c memcachedlock -n '__fish_seen_subcommand_from top' -s n -l count -x -d 'How many looks'
 complete -c memcachedlock -n '__fish_seen_subcommand_from break' -s y -l yes -d 'Without asking'
+
+set -l servers '__fish_seen_subcommand_from servers'
+complete -c memcachedlock -n $servers -a 'show move'
+complete -c memcachedlock -n $servers -l to -x -d 'The new list'
+complete -c memcachedlock -n $servers -l wait -x -a '2s 30s' -d 'In place of the longest lease'
+complete -c memcachedlock -n $servers -l gone -x -d 'A server that is dead for good'
+complete -c memcachedlock -n $servers -l begin -d 'Only make both lists known'
+complete -c memcachedlock -n $servers -l finish -d 'The rest'
+complete -c memcachedlock -n $servers -s y -l yes -d 'Without asking'
