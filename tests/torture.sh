@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# torture.sh SECONDS [SEED [datagrams]]: workers, a nemesis and the check of what they saw (tests/torture).
+# torture.sh SECONDS [SEED [datagrams|moves]]: workers, a nemesis and the check of what they saw (tests/torture).
 # Builds what it needs. A failure can be tried again with the seed that is printed, though not its
 # timing; the histories of the workers are kept then.
 set -euo pipefail

@@ -293,6 +293,26 @@ class Move {
     }
   }
 
+  /// Who makes a lost item goes by what others have: so all have what the floor follows, before one
+  /// has the floor. False where another came between.
+  bool raise_all(const std::vector<Found*>& all) const {
+    for (Found* one : all) {
+      if (one->item() == nullptr || one->item()->number + 1 >= floor_) continue;
+      check_stop();
+      ServerItem item = *one->item();
+      item.number = floor_ - 1;
+      one->seen =
+          one->server
+              ->write_item(
+                  {},
+                  [&](const detail::ClockReading&, std::int64_t) { return std::optional(item); },
+                  one->seen->cas)
+              .found;
+      if (one->item() == nullptr || one->item()->number != item.number) return false;
+    }
+    return true;
+  }
+
   /// False where another came between, or a server has lost its memory.
   bool begin() {
     tell(MoveProgress::Step::begin);
@@ -316,7 +336,11 @@ class Move {
       floor_ = std::max(floor_, one->server->time_number(clocks_apart));
     }
     ++floor_;
-    if (all_joint) floor_ = first_floor;
+    if (all_joint) {
+      floor_ = first_floor;
+    } else if (!raise_all(all)) {
+      return false;
+    }
     for (Found* one : all) {
       check_stop();
       if (all_joint) continue;

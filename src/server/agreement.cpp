@@ -535,7 +535,7 @@ void Agreement::establish(Server& here, const Key& key, milliseconds lease) {
   lists_of(second, item);
   item.confirmed = true;
   item.max_lease = std::max(item.max_lease, longest(second));
-  item.number = std::max(item.number, second.highest + 1);
+  item.number = std::max(item.number, second.highest + 2);
   (void)here.write_item(
       key.text(), [&](const ClockReading&, std::int64_t) { return std::optional(item); },
       seen.found->cas);

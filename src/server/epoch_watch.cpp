@@ -33,11 +33,10 @@ ServerItem EpochWatch::fresh(milliseconds longest, const ClockReading& reading, 
   const Known& before = known();
   ServerItem item;
   item.id = random_bits();
-  // CAS ids begin again with each start of the server, so the number must be higher than before,
-  // and lower than that of the next start. One that was lost alone may have been raised since this
-  // start.
+  // CAS ids begin again with each start of the server, so the number must be higher than before.
+  // One that was lost by itself may have been raised since this start.
   item.number =
-      std::max({reading.start_number(), reading.time_number(), before.number + 1, seen + 1});
+      std::max({reading.start_number(), reading.time_number(), before.number + 1, seen + 2});
   item.max_lease = std::max(before.max_lease, longest);
   item.made = made;
   return item;

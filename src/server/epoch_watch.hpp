@@ -45,8 +45,9 @@ class EpochWatch {
   [[nodiscard]] bool is_current(const ServerItem& item, std::uint64_t cas,
                                 std::chrono::milliseconds lease, std::uint64_t start) const;
   /// A new item for one that is missing, still without a list. Its number is higher than `seen`,
-  /// which is the highest of other servers, and its longest lease no shorter than `longest`.
-  /// `reading` is of just now, `made` the time of the server's clock at the latest.
+  /// the highest of other servers, by two, as a move may have the one between; and its longest
+  /// lease no shorter than `longest`. `reading` is of just now, `made` the time of the server's
+  /// clock at the latest.
   [[nodiscard]] ServerItem fresh(std::chrono::milliseconds longest, const ClockReading& reading,
                                  std::int64_t made, std::uint64_t seen) const;
   /// How an item is to be that is not as it must be; nothing where it is well.

@@ -25,7 +25,8 @@ struct ClockReading {
   /// Rises from one start of the server to the next, for every client: by the second in which it
   /// was started and, within one, by its process. Nanoseconds, so that it looks like a time.
   [[nodiscard]] std::uint64_t start_number() const noexcept;
-  /// As high as may be, and lower than the start_number() of any later start.
+  /// The same of the moment of the reading: no later one of the server is lower, also after another
+  /// start.
   [[nodiscard]] std::uint64_t time_number() const noexcept;
 };
 

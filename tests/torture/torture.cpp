@@ -2,11 +2,14 @@
 // does to them, to the servers and to the network between what may happen. Afterwards the history
 // is checked.
 //
-//   torture SECONDS SEED DIRECTORY [datagrams]
+//   torture SECONDS SEED DIRECTORY [datagrams|moves]
 //       Prints what was tried and found; 1 if a promise was broken. All faults, or only those of
 //       what waiters are told: they leave time for more locks, and no lock that somebody waits for
-//       may be free for longer than a lease.
+//       may be free for longer than a lease. `moves`: all faults, while the list of servers changes
+//       again and again, by a mover that dies at any of its steps; workers start with the old list,
+//       the new one, or the next.
 //   torture worker SERVERS SEED FILE MAX_WAIT_MS     what it starts for each worker
+//   torture mover SERVERS TO                         what it starts for each move
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <sys/prctl.h>
@@ -71,6 +74,7 @@ T pick(Random& random, T low, T high) {
 // ---- worker ------------------------------------------------------------------------------------
 
 std::atomic<bool> ending{false};
+std::atomic<bool> outdated{false};  // its list is
 
 /// Lines that survive a SIGKILL: each is one write.
 class Writer : public mcl::Observer {
@@ -115,7 +119,7 @@ class Worker {
         name_(std::to_string(getpid()) + "." + std::to_string(seed) + ".") {}
 
   void run() {
-    while (!ending) {
+    while (!ending && !outdated) {
       // A few are wanted by many at once.
       key_ = "key" + std::to_string(pick(random_, 0, pick(random_, 0, 1) == 0 ? 2 : keys - 1));
       options_ = {};
@@ -167,6 +171,8 @@ class Worker {
         return true;
       }
       if (got) lock.unlock();  // unprotected, or already run out
+    } catch (const mcl::ServersDiffer&) {
+      outdated = true;
     } catch (const mcl::Error&) {
     }
     writer_.line('F', id, now());
@@ -311,19 +317,47 @@ int run_worker(const char* addresses, unsigned seed, const char* file, milliseco
   return 0;
 }
 
+/// 0 once the list is moved; what does not answer just now is asked again.
+int run_mover(const char* from, const char* to) {
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  mcl::ClientOptions options;
+  options.operation_timeout = options.connect_timeout = request_limit;
+  for (;;) {
+    try {
+      (void)mcl::move_servers(mcl::MemcachedClient(from, options), to);
+      return 0;
+    } catch (const mcl::Error&) {
+      std::this_thread::sleep_for(50ms);
+    }
+  }
+}
+
 // ---- nemesis -----------------------------------------------------------------------------------
 
 class Nemesis {
  public:
-  Nemesis(unsigned seed, std::string directory, bool only_datagrams)
+  Nemesis(unsigned seed, std::string directory, const std::string& mode)
       : random_(seed),
         seed_(seed),
         directory_(std::move(directory)),
-        only_datagrams_(only_datagrams) {
+        only_datagrams_(mode == "datagrams"),
+        moves_(mode == "moves") {
     for (int i = 0; i < servers; ++i) {
       servers_.push_back(std::make_unique<LocalServer>());
       proxies_.push_back(std::make_unique<FaultProxy>(servers_.back()->port()));
-      addresses_ += (i == 0 ? "" : ",") + proxies_.back()->address();
+    }
+    const auto list = [&](int count, const std::string& host) {
+      std::string text;
+      for (int i = 0; i < count; ++i) {
+        const std::string address = proxies_[static_cast<std::size_t>(i)]->address();
+        text += (i == 0 ? "" : ",") + host + address.substr(address.find(':'));
+      }
+      return text;
+    };
+    if (moves_) {
+      lists_ = {list(2, "127.0.0.1"), list(3, "127.0.0.1"), list(2, "localhost")};
+    } else {
+      lists_ = {list(servers, "127.0.0.1")};
     }
     for (int i = 0; i < processes; ++i) start_worker();
   }
@@ -337,11 +371,16 @@ class Nemesis {
       } else {
         strike();
       }
+      if (moves_) tend_moves();
     }
   }
 
   /// False when a worker did not end, or one ended badly.
   bool end_workers() {
+    if (mover_ > 0) {
+      kill(mover_, SIGKILL);
+      waitpid(mover_, nullptr, 0);
+    }
     for (const pid_t worker : workers_) kill(worker, SIGTERM);
     const auto deadline = std::chrono::steady_clock::now() + allowance + longest_wait();
     bool well = !crashed_;
@@ -399,9 +438,10 @@ class Nemesis {
     files_.push_back(directory_ + "/worker-" + std::to_string(files_.size()));
     const std::string seed = std::to_string(number);
     const std::string longest = std::to_string(longest_wait().count());
+    const std::string list = list_for_a_start();
     const pid_t pid = fork();
     if (pid == 0) {
-      execl("/proc/self/exe", "torture", "worker", addresses_.c_str(), seed.c_str(),
+      execl("/proc/self/exe", "torture", "worker", list.c_str(), seed.c_str(),
             files_.back().c_str(), longest.c_str(), nullptr);
       _exit(127);
     }
@@ -410,6 +450,52 @@ class Nemesis {
 
   [[nodiscard]] milliseconds longest_wait() const {
     return only_datagrams_ ? patient_wait : max_wait;
+  }
+
+  /// The list that is in force, or the next; now and then one that is in force nowhere.
+  [[nodiscard]] std::string list_for_a_start() {
+    if (lists_.size() == 1) return lists_[0];
+    const auto kind = pick(random_, 0, 9);
+    if (kind == 0 && !files_.empty())
+      return lists_[pick<std::size_t>(random_, 0, lists_.size() - 1)];
+    return lists_[(in_force_ + (kind < (mover_ > 0 ? 5 : 1) ? 1 : 0)) % lists_.size()];
+  }
+
+  void tend_moves() {
+    for (std::size_t place = 0; place < workers_.size(); ++place) {
+      int status = 0;
+      if (waitpid(workers_[place], &status, WNOHANG) == 0) continue;
+      if (status != 0) {
+        std::printf("worker %d had ended by itself with status %d\n", workers_[place], status);
+        crashed_ = true;
+      }
+      ++struck_["worker refused"];
+      workers_.erase(workers_.begin() + static_cast<std::ptrdiff_t>(place));
+      start_worker();
+      break;
+    }
+    int status = 0;
+    if (mover_ > 0 && waitpid(mover_, &status, WNOHANG) == mover_) {
+      mover_ = 0;
+      if (status == 0) {
+        ++struck_["list moved"];
+        in_force_ = (in_force_ + 1) % lists_.size();
+      }
+    }
+    if (mover_ > 0 && pick(random_, 0, 7) == 0) {
+      ++struck_["mover killed"];
+      kill(mover_, SIGKILL);
+      waitpid(mover_, nullptr, 0);
+      mover_ = 0;
+    }
+    if (mover_ > 0) return;
+    const std::string from = lists_[in_force_];
+    const std::string to = lists_[(in_force_ + 1) % lists_.size()];
+    mover_ = fork();
+    if (mover_ == 0) {
+      execl("/proc/self/exe", "torture", "mover", from.c_str(), to.c_str(), nullptr);
+      _exit(127);
+    }
   }
 
   void rest(int least, int most) {
@@ -457,7 +543,8 @@ class Nemesis {
         kill(worker, SIGKILL);
         int status = 0;
         waitpid(worker, &status, 0);
-        if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL) {
+        const bool was_refused = moves_ && status == 0;
+        if (!was_refused && (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL)) {
           std::printf("worker %d had ended by itself with status %d\n", worker, status);
           crashed_ = true;
         }
@@ -528,7 +615,10 @@ class Nemesis {
   const bool only_datagrams_;
   std::vector<std::unique_ptr<LocalServer>> servers_;
   std::vector<std::unique_ptr<FaultProxy>> proxies_;
-  std::string addresses_;
+  const bool moves_;
+  std::vector<std::string> lists_;
+  std::size_t in_force_ = 0;
+  pid_t mover_ = 0;
   std::vector<pid_t> workers_;
   std::vector<std::string> files_;
   std::vector<std::string> killed_;
@@ -544,15 +634,16 @@ int main(int argc, char** argv) try {
     return run_worker(argv[2], static_cast<unsigned>(std::stoul(words[3])), argv[4],
                       milliseconds(std::stol(words[5])));
   }
-  const bool only_datagrams = argc == 5 && words[4] == "datagrams";
-  if (argc != 4 && !only_datagrams) {
-    std::fprintf(stderr, "usage: torture SECONDS SEED DIRECTORY [datagrams]\n");
+  if (argc == 4 && words[1] == "mover") return run_mover(argv[2], argv[3]);
+  const std::string mode = argc == 5 ? words[4] : "";
+  if (argc != 4 && mode != "datagrams" && mode != "moves") {
+    std::fprintf(stderr, "usage: torture SECONDS SEED DIRECTORY [datagrams|moves]\n");
     return 2;
   }
   const auto seed = static_cast<unsigned>(std::stoul(words[2]));
   std::printf("torture for %s s with seed %u\n", argv[1], seed);
   std::fflush(stdout);
-  Nemesis nemesis(seed, words[3], only_datagrams);
+  Nemesis nemesis(seed, words[3], mode);
   nemesis.torment(std::chrono::seconds(std::stol(words[1])));
   const bool ended = nemesis.end_workers();
   const bool kept = nemesis.judge();
