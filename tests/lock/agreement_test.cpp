@@ -410,6 +410,60 @@ TEST_F(Moving, ReservationsAndNamedOwnersGoAlong) {
   EXPECT_TRUE(mcl::Lock(client, moving).try_lock());
 }
 
+/// Ends its process when so many requests were answered.
+class Mortal : public mcl::Observer {
+ public:
+  explicit Mortal(int requests) : left_(requests) {}
+  void on_event(const mcl::Event& /*event*/) override {}
+  void on_round_trip(std::string_view /*server*/, std::chrono::nanoseconds /*duration*/) override {
+    if (--left_ == 0) _exit(9);
+  }
+
+ private:
+  int left_;
+};
+
+// Fault: the mover dies, after each of its requests. Promise: clients of either list exclude each
+// other then, or are refused; tokens rise; and whoever begins it again ends it.
+TEST_F(Moving, TheMoverMayDieAfterAnyOfItsRequests) {
+  const std::string moving = moving_key(ab, abc);
+  mcl::FencingToken last;
+  bool survived = false;
+  for (int requests = 1; !survived; ++requests) {
+    SCOPED_TRACE(requests);
+    for (LocalServer* server : {&a, &b, &c}) server->ask("flush_all");
+    last = {};  // nobody remembers
+    const auto lock_once = [&](const std::string& list, const std::string& other) {
+      mcl::Lock lock(mcl::MemcachedClient(list), moving, {.timeout = 1s});
+      try {
+        ASSERT_TRUE(lock.try_lock());
+      } catch (const mcl::ServersDiffer&) {
+        return;
+      }
+      EXPECT_GT(lock.fencing_token(), last);
+      last = lock.fencing_token();
+      try {
+        EXPECT_FALSE(mcl::Lock(mcl::MemcachedClient(other), moving, {.timeout = 1s}).try_lock());
+      } catch (const mcl::ServersDiffer&) {
+      }
+    };
+    lock_once(ab, abc);
+    const pid_t mover = in_child([&] {
+      const mcl::MemcachedClient client(ab, {.observer = std::make_shared<Mortal>(requests)});
+      return mcl::move_servers(client, abc) == mcl::Moved::moved;
+    });
+    survived = ended_well(mover);
+    lock_once(ab, abc);
+    lock_once(abc, ab);
+    lock_once(ab, abc);
+    constexpr int sometimes = 5;  // it waits each time
+    if (requests % sometimes != 0 && !survived) continue;
+    EXPECT_EQ(move(ab, abc), survived ? mcl::Moved::already : mcl::Moved::moved);
+    EXPECT_THROW((void)mcl::Lock(mcl::MemcachedClient(ab), moving).try_lock(), mcl::ServersDiffer);
+    lock_once(abc, ab);
+  }
+}
+
 TEST_F(Moving, NamesMayChangeWhileTheServersStay) {
   const mcl::MemcachedClient client(ab);
   const std::string names = alias(a) + "," + alias(b);

@@ -12,6 +12,7 @@
 #include <iostream>
 #include <stdexcept>
 #include <thread>
+#include <utility>
 
 #include "support/loopback.hpp"
 #include "support/reserved_port.hpp"
@@ -49,17 +50,22 @@ LocalServer::LocalServer(std::vector<std::string> arguments, Listen listen)
   start();
 }
 
+LocalServer::LocalServer(std::string host, int port)
+    : listen_(Listen::tcp), host_(std::move(host)), port_(port) {
+  start();
+}
+
 LocalServer::~LocalServer() { stop(); }
 
 std::string LocalServer::address() const {
-  return listen_ == Listen::tcp ? "127.0.0.1:" + std::to_string(port_)
+  return listen_ == Listen::tcp ? host_ + ":" + std::to_string(port_)
                                 : directory_->path() + "/m.sock";
 }
 
 void LocalServer::start() {
   std::vector<std::string> words{"memcached", "-u", "root"};
   if (listen_ == Listen::tcp) {
-    words.insert(words.end(), {"-l", "127.0.0.1", "-p", std::to_string(port_), "-U", "0"});
+    words.insert(words.end(), {"-l", host_, "-p", std::to_string(port_), "-U", "0"});
   } else {
     words.insert(words.end(), {"-s", address()});
   }
@@ -119,7 +125,8 @@ int LocalServer::connect_once() const {
   const int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
   int result = -1;
   if (family == AF_INET) {
-    const sockaddr_in address = loopback(port_);
+    sockaddr_in address = loopback(port_);
+    inet_pton(AF_INET, host_.substr(0, host_.find(',')).c_str(), &address.sin_addr);
     result = connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address);
   } else {
     sockaddr_un address{};

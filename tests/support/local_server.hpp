@@ -19,6 +19,8 @@ class LocalServer {
   enum class Listen { tcp, unix_socket };
 
   explicit LocalServer(std::vector<std::string> arguments = {}, Listen listen = Listen::tcp);
+  /// At this address of the host, or at several, separated by commas.
+  LocalServer(std::string host, int port);
   ~LocalServer();
   LocalServer(const LocalServer&) = delete;
   LocalServer& operator=(const LocalServer&) = delete;
@@ -46,6 +48,7 @@ class LocalServer {
 
   std::vector<std::string> arguments_;
   Listen listen_;
+  std::string host_ = "127.0.0.1";
   int port_ = 0;
   std::optional<TemporaryDirectory> directory_;
   pid_t pid_ = -1;
