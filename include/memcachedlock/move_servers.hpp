@@ -57,7 +57,8 @@ struct MoveOptions {
   /// Never less than 2 s.
   std::optional<std::chrono::milliseconds> wait = {};
   /// Servers of the old list that are dead for good. Nobody can check that: they must be off or
-  /// empty. Their keys are unavailable until the move has ended.
+  /// empty. Their keys are unavailable until the move has ended. In a move back to the old list,
+  /// also those of the new one.
   std::vector<ServerAddress> gone = {};
   /// Called before each step, and about once a second while it waits; must not throw.
   std::function<void(const MoveProgress&)> progress = {};
@@ -73,8 +74,11 @@ enum class Moved {
 };
 
 /// Makes all clients lock by the list `to`, without a pause: see the guide, "adding a server". The
-/// client may have the old list or the new one. It can be ended at any moment, also by `kill -9`:
-/// what it leaves is safe for as long as you like, and whoever calls it again goes on.
+/// client may have the old list or the new one. A move that has begun can be taken back by one to
+/// the old list, until it has reached its last step. Where no server knows a list, all may have
+/// lost their memory: then it waits for ClientOptions::restart_window first. It can be ended at any
+/// moment, also by `kill -9`: what it leaves is safe for as long as you like, and whoever calls it
+/// again goes on.
 ///
 /// Two `gets` and two `cas` for each server of both lists, and a wait as long as the longest lease
 /// in use. Throws before it writes anything: InvalidServers for a list that is none, ServerError

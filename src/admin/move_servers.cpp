@@ -62,14 +62,19 @@ class Fleet {
       if (!one.gone) read(one);
     }
   }
-  /// Those that are named by what was found.
+  /// Those that are named by what was found; those that were left out tell by which list.
   void add_named(const std::vector<ServerAddress>& gone = {}) {
     for (std::size_t at = 0; at < all_.size(); ++at) {
       const ServerItem* const item = all_[at].item();
-      if (item == nullptr || !is_in_use(*item)) continue;
+      if (item == nullptr) continue;
       const auto copy = *item;
-      add(agreement_.routing(copy.list.text), gone);
-      if (copy.next) add(agreement_.routing(copy.next->text), gone);
+      try {
+        add(agreement_.routing(copy.list.text), gone);
+        if (copy.next) add(agreement_.routing(copy.next->text), gone);
+      } catch (const InvalidServers& error) {  // anybody may have written it
+        all_[at].trouble =
+            fmt::format("{} keeps no list: {}", all_[at].server->name(), error.what());
+      }
     }
   }
   void read(Found& one) const {
@@ -108,20 +113,33 @@ class Move {
     if (options_.wait && options_.wait->count() < 0) {
       throw InvalidOption("MoveOptions::wait is negative");
     }
+    bool has_waited = false;
     constexpr int max_rounds = 100;  // a server may lose its memory in each
     for (int round = 0; round < max_rounds; ++round) {
-      const State state = look();
-      if (state == State::there) return Moved::already;
-      if (state == State::unused) return begin_anew();
-      if (state == State::before) {
-        if (!begin()) continue;
-        if (options_.part == MoveOptions::Part::begin) return Moved::begun;
-        if (!wait()) continue;
-      } else if (options_.part == MoveOptions::Part::begin) {
-        return Moved::begun;
+      switch (look()) {
+        case State::there:
+          return Moved::already;
+        case State::back:
+          if (go_back()) return Moved::moved;
+          break;
+        case State::unused:
+          // All may have lost their memory, and with it locks whose leases run.
+          if (has_waited) return begin_anew();
+          wait_for(options_.wait.value_or(agreement_.options().restart_window));
+          has_waited = true;
+          break;
+        case State::before:
+          if (!begin()) break;
+          if (options_.part == MoveOptions::Part::begin) return Moved::begun;
+          wait_for(options_.wait.value_or(longest_));
+          if (!is_as_written()) break;
+          finish();
+          return Moved::moved;
+        case State::finishing:
+          if (options_.part == MoveOptions::Part::begin) return Moved::begun;
+          finish();
+          return Moved::moved;
       }
-      finish();
-      return Moved::moved;
     }
     throw ServerError("the servers lose their memory all the time: the list was not moved");
   }
@@ -131,6 +149,7 @@ class Move {
     unused,     ///< no list was ever confirmed
     before,     ///< the old one, or both, are in force somewhere
     finishing,  ///< the new one alone is, somewhere
+    back,       ///< a move from this list has begun, and has ended nowhere
     there       ///< everywhere
   };
 
@@ -153,6 +172,7 @@ class Move {
     from_ = nullptr;
     bool any_at_end = false;
     bool any_old = false;
+    bool any_to_go_back = false;
     floor_ = 0;
     bool all_at_end = true;
     bool any_confirmed = false;
@@ -173,13 +193,18 @@ class Move {
         any_confirmed = true;
         continue;
       }
+      any_confirmed = true;
       if (!is_in_use(*item)) {  // left out by an earlier move
         all_at_end = all_at_end && !is_of_new;
         continue;
       }
-      any_confirmed = true;
       all_at_end = false;
       any_old = any_old || !item->next;
+      if (item->next && item->list.text == to_.text()) {
+        any_to_go_back = true;
+        from_ = &agreement_.routing(item->next->text);
+        continue;
+      }
       if (item->next && item->next->text != to_.text()) {
         problems.push_back(
             fmt::format("{} is moving to \"{}\" already: let that end first (memcachedlock servers "
@@ -195,6 +220,15 @@ class Move {
       from_ = &from;
     }
     if (!problems.empty()) refuse(problems);
+    if (any_to_go_back && any_old) {
+      problems.push_back(
+          fmt::format("the move to \"{}\" has reached its last step: let it end, and then move "
+                      "back (memcachedlock "
+                      "servers move --to {})",
+                      from_->text(), from_->text()));
+      refuse(problems);
+    }
+    if (any_to_go_back) return State::back;
     for (const ServerAddress& gone : options_.gone) {
       const Server* const server = agreement_.find_server(gone);
       if (server == nullptr || (from_ != nullptr && !names(*from_, *server)) ||
@@ -209,7 +243,13 @@ class Move {
     if (!any_confirmed) return State::unused;
     if (any_at_end && all_at_end) return State::there;
     if (any_at_end && !any_old) return State::finishing;
-    if (from_ == nullptr) return State::unused;
+    if (from_ == nullptr) {
+      problems.emplace_back(
+          "all servers that can be asked were left out of the list that is in use; give the "
+          "servers "
+          "that are in use as --servers");
+      refuse(problems);
+    }
     return State::before;
   }
 
@@ -263,10 +303,11 @@ class Move {
            (names(to_, *one.server) || (from_ != nullptr && names(*from_, *one.server)));
   }
 
-  /// All servers that are to be written to: those of the new list alone first, and each once.
+  /// All servers that are to be written to, each once: those of the old list first, so that of two
+  /// moves one is refused before it has written anything.
   [[nodiscard]] std::vector<Found*> places() {
     std::vector<Found*> result;
-    for (const bool only_new : {true, false}) {
+    for (const bool only_new : {false, true}) {
       for (Found& one : fleet_->all()) {
         if (!concerns(one)) continue;
         const bool is_only_new = from_ == nullptr || !names(*from_, *one.server);
@@ -320,6 +361,7 @@ class Move {
     floor_ = 0;
     bool all_joint = true;
     std::uint64_t first_floor = 0;
+    milliseconds longest_known(1);
     bool any_joint = false;
     for (const Found* one : all) {
       const ServerItem* const item = one->item();
@@ -327,7 +369,9 @@ class Move {
       any_joint = any_joint || joint;
       all_joint = all_joint && joint && (first_floor == 0 || item->floor == first_floor);
       if (joint) first_floor = item->floor;
-      if (item != nullptr) floor_ = std::max({floor_, item->number, item->floor});
+      if (item == nullptr) continue;
+      floor_ = std::max({floor_, item->number, item->floor});
+      longest_known = std::max(longest_known, item->max_lease);
     }
     // The epoch of one that is gone can't be read. It was no higher than the time of its clock.
     constexpr std::chrono::seconds clocks_apart{10};
@@ -335,7 +379,7 @@ class Move {
       if (options_.gone.empty()) break;
       floor_ = std::max(floor_, one->server->time_number(clocks_apart));
     }
-    ++floor_;
+    floor_ = std::min(floor_, ServerItem::max_number - 1) + 1;
     if (all_joint) {
       floor_ = first_floor;
     } else if (!raise_all(all)) {
@@ -347,13 +391,12 @@ class Move {
       const ServerItem* const before = one->item();
       const bool was_known = before != nullptr;
       const auto make = [&](const detail::ClockReading& reading, std::int64_t made) {
-        ServerItem item = was_known ? *before
-                                    : one->server->epochs().fresh(milliseconds(1), reading, made,
-                                                                  any_joint ? floor_ : 0);
-        if (!was_known) {
-          // New in use, so no lease from before runs there; unless it was lost in the move.
-          if (!any_joint) item.number = floor_;
-          if (!any_joint) item.made = 0;
+        ServerItem item =
+            was_known ? *before : one->server->epochs().fresh(longest_known, reading, made, floor_);
+        // New in use, so no lease from before runs there; unless it was lost in the move.
+        if (!was_known && !any_joint && !names(*from_, *one->server)) {
+          item.number = floor_;
+          item.made = 0;
         }
         item.confirmed = true;
         item.list = marked(*from_, *one);
@@ -364,7 +407,8 @@ class Move {
       std::optional<detail::Cas> replaced;
       if (was_known) replaced = one->seen->cas;
       one->seen = one->server->write_item({}, make, replaced).found;
-      if (one->item() == nullptr || !one->item()->next || one->item()->floor != floor_) {
+      if (one->item() == nullptr || !one->item()->next || one->item()->floor != floor_ ||
+          one->item()->next->text != to_.text() || one->item()->list.text != from_->text()) {
         return false;
       }
       for (const Found* other : all) {
@@ -378,18 +422,17 @@ class Move {
       written_[one->server] = one->item()->id;
       longest_ = std::max(longest_, one->item()->max_lease);
     }
-    written_at_ = detail::Clock::now();
     return true;
   }
 
-  /// False where a server has lost what was written there.
-  bool wait() {
-    const milliseconds wanted = options_.wait.value_or(longest_);
-    const milliseconds time = std::max(wanted, least_wait);
-    const auto until = written_at_ + time + time / 100;
+  /// At least as long as somebody who was told that it holds a lock counts without a request.
+  void wait_for(milliseconds time) const {
+    const auto begun = detail::Clock::now();
+    time = std::max(time, least_wait);
+    const auto until = begun + time + time / 100;
     std::condition_variable_any changed;
     detail::Mutex mutex;
-    for (auto now = detail::Clock::now(); now < until; now = detail::Clock::now()) {
+    for (auto now = begun; now < until; now = detail::Clock::now()) {
       check_stop();
       tell(MoveProgress::Step::wait, std::chrono::ceil<milliseconds>(until - now));
       const detail::MutexLock lock(mutex);
@@ -397,6 +440,10 @@ class Move {
                          std::min<detail::Clock::time_point>(until, now + std::chrono::seconds(1)),
                          [] { return false; });
     }
+  }
+
+  /// With the memory in which it was written.
+  bool is_as_written() {
     for (Found& one : fleet_->all()) {
       const auto known = written_.find(one.server);
       if (known == written_.end()) continue;
@@ -407,6 +454,31 @@ class Move {
                            item->next->text == to_.text() && item->list.text == from_->text() &&
                            item->floor == floor_;
       if (!is_same) return false;
+    }
+    return true;
+  }
+
+  /// From both lists to the old one: nobody holds by the new one alone yet. False where another
+  /// came between.
+  bool go_back() {
+    tell(MoveProgress::Step::begin);
+    for (Found* one : places()) {
+      const ServerItem* const before = one->item();
+      if (before == nullptr || !before->next) continue;
+      check_stop();
+      ServerItem item = *before;
+      item.number = std::min(std::max(item.number, item.floor) + 1, ServerItem::max_number);
+      item.list = marked(to_, *one);
+      item.next.reset();
+      item.floor = 0;
+      one->seen =
+          one->server
+              ->write_item(
+                  {},
+                  [&](const detail::ClockReading&, std::int64_t) { return std::optional(item); },
+                  one->seen->cas)
+              .found;
+      if (one->item() == nullptr || one->item()->next) return false;
     }
     return true;
   }
@@ -485,7 +557,6 @@ class Move {
   std::uint64_t floor_ = 0;
   milliseconds longest_{0};
   std::map<const Server*, std::uint64_t> written_;  // and the id of what is there
-  detail::Clock::time_point written_at_{};
 };
 
 }  // namespace

@@ -12,13 +12,6 @@
 
 namespace memcachedlock::detail {
 
-namespace {
-
-/// To be asked again at once.
-struct ListMoved {};
-
-}  // namespace
-
 Acquisition::Acquisition(SharedSpec spec, Hold& hold, Waiting how,
                          std::optional<std::chrono::nanoseconds> limit, std::function<void()> wake)
     : spec_(std::move(spec)),
@@ -71,7 +64,7 @@ std::optional<Clock::time_point> Acquisition::turn(bool cancelled) {
     cancel();
   }
   if (told && waiter_) waiter_->ask_after({});
-  if (!waiter_ && !told && Clock::now() < again_ && !is_late()) {  // called early
+  if (!waiter_ && !told && !goes_on_ && Clock::now() < again_ && !is_late()) {  // called early
     return deadline_ ? std::min(again_, *deadline_) : again_;
   }
   if (is_my_turn()) {
@@ -83,6 +76,7 @@ std::optional<Clock::time_point> Acquisition::turn(bool cancelled) {
     }
     if (attempt(std::move(woken))) return std::nullopt;
   }
+  if (goes_on_) return Clock::now();
   if (is_late()) {
     give_up_both();
     notify_given_up(GiveUp::timed_out);
@@ -99,12 +93,15 @@ void Acquisition::notice_copy() {
   if (generation_ == process_generation()) return;
   generation_ = process_generation();
   waiter_.reset();
-  napping_ = uses_line_ = false;
+  napping_ = uses_line_ = goes_on_ = false;
+  second_.reset();  // the parent's
 }
 
 bool Acquisition::is_my_turn() {
   // A thread may look once more after its deadline. An event loop's thread has others to serve.
-  if (how_ == Waiting::event_loop && ever_asked_ && is_late()) return false;
+  const bool goes_on = std::exchange(goes_on_, false);
+  if (how_ == Waiting::event_loop && ever_asked_ && is_late() && !goes_on) return false;
+  if (goes_on) return true;
   if (waiter_ && !waiter_->may_ask()) return false;
   if (waiter_) {
     // A seat is in the record of the place that its thread asked.
@@ -123,19 +120,22 @@ bool Acquisition::is_my_turn() {
 
 /// ask(), and what becomes of its errors.
 bool Acquisition::attempt(LocalQueue::Woken woken) {
-  try {
-    return attempt_once(std::move(woken));
-  } catch (const ListMoved&) {
-    return attempt_once({});
-  }
-}
-
-bool Acquisition::attempt_once(LocalQueue::Woken woken) {
   const bool proceeds = spec_->options.on_unavailable == OnUnavailable::proceed;
   const auto began = Clock::now();
   asked_ = false;
   try {
-    return ask(std::move(woken));
+    try {
+      return ask(std::move(woken));
+    } catch (const Unavailable& error) {
+      // Its server may have been left out of the list, as it is dead.
+      const bool has_moved =
+          asked_ &&
+          (spec_->cluster->agreement().look_around(server(), spec_->key) || !spec_->is_current());
+      if (!has_moved) throw;
+      give_up_both();
+      go_to(nullptr);
+      return ask({});
+    }
   } catch (const LeaseLost& error) {
     // An outer lock of its owner was lost. The store behind a ZLock still protects its
     // data.
@@ -149,12 +149,6 @@ bool Acquisition::attempt_once(LocalQueue::Woken woken) {
     if (proceeds) notify_given_up(GiveUp::unavailable);
     throw;
   } catch (const Unavailable& error) {
-    // Its server may have been left out of the list, as it is dead.
-    if (asked_ && spec_->cluster->agreement().look_around(server(), spec_->key)) {
-      give_up_both();
-      go_to(nullptr);
-      throw ListMoved();
-    }
     report_failure(error, began);
     if (!proceeds) throw;
     proceed_unlocked(error.what());
@@ -239,11 +233,11 @@ std::optional<bool> Acquisition::act_on(Candidate::Attempt result) {
   }
   if (auto* half = std::get_if<Candidate::Half>(&result)) {
     begin_second(std::move(*half));
-    return std::nullopt;
+    return go_on();
   }
   if (const auto* elsewhere = std::get_if<Candidate::Elsewhere>(&result)) {
     go_to(elsewhere->where);
-    return std::nullopt;
+    return go_on();
   }
   back_off(std::get<Candidate::Contended>(result).contention);
   return false;
@@ -257,7 +251,7 @@ std::optional<bool> Acquisition::act_on_second(Candidate::Attempt result) {
     if (!first->owns()) {  // it took too long
       first->withdraw();
       go_to(nullptr);
-      return std::nullopt;
+      return go_on();
     }
     return settle_places(first);
   }
@@ -267,6 +261,17 @@ std::optional<bool> Acquisition::act_on_second(Candidate::Attempt result) {
     return settle_places(first);
   }
   if (const auto* contended = std::get_if<Candidate::Contended>(&result)) {
+    if (second_->is_left_over) {  // whoever waits for the other place alone waits there
+      Server& other = second_->spec->server;
+      give_up_both();
+      notify_contended();
+      if (how_ == Waiting::nothing) return false;
+      go_to(&other);
+      const auto now = Clock::now();
+      again_ = now;
+      if (waiter_) waiter_->ask_after({});
+      return false;
+    }
     if (how_ != Waiting::nothing) {
       const auto now = Clock::now();
       const auto pause = second_->backoff.after(contended->contention, now);
@@ -286,7 +291,14 @@ std::optional<bool> Acquisition::act_on_second(Candidate::Attempt result) {
     return false;
   }
   go_to(nullptr);
-  return std::nullopt;
+  return go_on();
+}
+
+/// At once; for event loops in the thread of the server that is asked then, as it may be silent.
+std::optional<bool> Acquisition::go_on() {
+  if (how_ != Waiting::event_loop) return std::nullopt;
+  goes_on_ = true;
+  return false;
 }
 
 /// Its leases begin when it is held at all its places.
@@ -322,11 +334,12 @@ Acquisition::Second::Second(Candidate::Half half, SharedSpec at, OwnerId owner,
                             const std::string& label, const std::function<void()>& wake,
                             bool is_for_loop)
     : first(std::move(half.holding)),
+      is_left_over(half.is_left_over),
       spec(std::move(at)),
       candidate(spec, std::move(owner), label, wake, is_for_loop),
       backoff(spec->options),
       until(Clock::now() + first->remaining() * 2 / 3) {
-  candidate.set_first_place(first->place(), first->agreed_fence());
+  candidate.set_first_place(first->place(), half.floor, first->agreed_fence());
 }
 
 void Acquisition::give_up_both() noexcept {
@@ -405,6 +418,7 @@ bool Acquisition::reenter() {
 }
 
 void Acquisition::report_failure(const Error& error, Clock::time_point began) {
+  Server& asked_server = server();
   give_up_both();
   const SharedFailure failure = SharedFailure::of(error);
   Event event;
@@ -417,8 +431,8 @@ void Acquisition::report_failure(const Error& error, Clock::time_point began) {
   // A slow failure concerns the server's other keys too, not only this key.
   const bool took_long = Clock::now() - began >= spec_->cluster->options().operation_timeout / 2;
   if (asked_ && took_long && failure.kind == SharedFailure::Kind::unavailable &&
-      how_ == Waiting::event_loop) {
-    server().note_failure(failure);
+      how_ == Waiting::event_loop && error.server() == asked_server.name()) {
+    asked_server.note_failure(failure);
   }
   if (spec_->options.on_unavailable == OnUnavailable::fail) {
     notify_given_up(GiveUp::unavailable);

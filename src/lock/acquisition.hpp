@@ -63,11 +63,11 @@ class Acquisition {
   [[nodiscard]] bool is_late() const { return deadline_ && Clock::now() >= *deadline_; }
   /// One attempt, or what arrived while it was in line; true if the acquire has ended.
   bool attempt(LocalQueue::Woken woken);
-  bool attempt_once(LocalQueue::Woken woken);
   bool ask(LocalQueue::Woken woken);
   /// What an answer leads to; nothing where it is to be asked again at once.
   std::optional<bool> act_on(Candidate::Attempt result);
   std::optional<bool> act_on_second(Candidate::Attempt result);
+  std::optional<bool> go_on();
   bool settle_places(const std::shared_ptr<Holding>& first);
   /// It goes on at another server, or where the client's lists say now.
   void go_to(Server* where);
@@ -109,6 +109,7 @@ class Acquisition {
     Second(Candidate::Half half, SharedSpec at, OwnerId owner, const std::string& label,
            const std::function<void()>& wake, bool is_for_loop);
     std::shared_ptr<Holding> first;
+    bool is_left_over;
     SharedSpec spec;
     Candidate candidate;
     Backoff backoff;
@@ -118,6 +119,7 @@ class Acquisition {
   Backoff backoff_;
   std::optional<LocalQueue::Waiter> waiter_;
   bool napping_ = false;  // in line
+  bool goes_on_ = false;  // at once, in another thread perhaps
   bool acquired_ = false;
   bool asked_ = false;  // memcached, in the last attempt
   bool ever_asked_ = false;

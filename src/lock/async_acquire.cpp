@@ -15,9 +15,12 @@
 namespace memcachedlock::detail {
 
 /// Its mutex is locked while it is at work, so that abandon() returns when it is not.
-class AsyncOperation::Task : public TimerThread::Task, public std::enable_shared_from_this<Task> {
+class AsyncOperation::Task : public std::enable_shared_from_this<Task> {
  public:
   explicit Task(TimerThread& thread) : thread_(&thread) {}
+  virtual ~Task() = default;
+  Task(const Task&) = delete;
+  Task& operator=(const Task&) = delete;
 
   /// Throws std::system_error where the thread can't be made.
   void start() {
@@ -45,9 +48,14 @@ class AsyncOperation::Task : public TimerThread::Task, public std::enable_shared
     give_up();
   }
 
-  std::optional<TimerThread::Times> on_time(std::chrono::milliseconds /*limit*/) override {
+  /// A step, in the thread of `relay`.
+  std::optional<TimerThread::Times> on_time(const TimerThread::Task& relay) {
     const MutexLock lock(mutex_);
     if (ended_ || forsaken_.load()) return std::nullopt;
+    if (!is_current(relay)) {  // woken as it went
+      (void)schedule();
+      return std::nullopt;
+    }
     at_work_.store(std::this_thread::get_id());
     const auto again = step();
     at_work_.store({});
@@ -60,7 +68,7 @@ class AsyncOperation::Task : public TimerThread::Task, public std::enable_shared
     return std::nullopt;
   }
 
-  void on_stop() override {
+  void on_stop() {
     const MutexLock lock(mutex_);
     if (ended_ || forsaken_.load()) return;
     end_with_process();
@@ -71,23 +79,30 @@ class AsyncOperation::Task : public TimerThread::Task, public std::enable_shared
  protected:
   /// The next steps are another thread's, from `time` on; false where they are this one's.
   bool go_on_in(TimerThread& other, Clock::time_point time) {
-    TimerThread* const before = thread_.exchange(&other);
-    if (before == &other) return false;
+    TimerThread* before = nullptr;
+    {
+      const MutexLock lock(relay_mutex_);
+      if (thread_ == &other) return false;
+      before = std::exchange(thread_, &other);
+      relay_.reset();
+    }
     try {
-      (void)other.schedule(shared_from_this(), {time, time});
+      (void)schedule({time, time});
       return true;
     } catch (const std::exception&) {  // it can't be made
-      thread_.store(before);
+      const MutexLock lock(relay_mutex_);
+      thread_ = before;
+      relay_.reset();
       return false;
     }
   }
   [[nodiscard]] bool is_cancelled() const { return cancelled_.load(); }
   /// Before those that are due: they may be many, and only look.
-  void schedule_first() { (void)thread_.load()->schedule(shared_from_this(), {{}, Clock::now()}); }
+  void schedule_first() { (void)schedule({{}, Clock::now()}); }
   /// False when the process ends.
   bool schedule() {
     const auto now = Clock::now();
-    return thread_.load()->schedule(shared_from_this(), {now, now});
+    return schedule({now, now});
   }
 
  private:
@@ -102,7 +117,37 @@ class AsyncOperation::Task : public TimerThread::Task, public std::enable_shared
   /// Forgets the lock object and its completion.
   virtual void give_up() noexcept = 0;
 
-  std::atomic<TimerThread*> thread_;
+  /// What one thread has of it.
+  class Relay final : public TimerThread::Task {
+   public:
+    explicit Relay(std::shared_ptr<AsyncOperation::Task> task) : task_(std::move(task)) {}
+    std::optional<TimerThread::Times> on_time(std::chrono::milliseconds /*limit*/) override {
+      return task_->on_time(*this);
+    }
+    void on_stop() override { task_->on_stop(); }
+
+   private:
+    const std::shared_ptr<AsyncOperation::Task> task_;
+  };
+  bool schedule(TimerThread::Times times) {
+    std::shared_ptr<Relay> relay;
+    TimerThread* thread = nullptr;
+    {
+      const MutexLock lock(relay_mutex_);
+      thread = thread_;
+      relay = relay_.lock();
+      if (!relay) relay_ = relay = std::make_shared<Relay>(shared_from_this());
+    }
+    return thread->schedule(relay, times);
+  }
+  bool is_current(const TimerThread::Task& relay) {
+    const MutexLock lock(relay_mutex_);
+    return relay_.lock().get() == &relay;
+  }
+
+  Mutex relay_mutex_;
+  TimerThread* thread_ MCL_GUARDED_BY(relay_mutex_);
+  std::weak_ptr<Relay> relay_ MCL_GUARDED_BY(relay_mutex_);  // in that thread
   const unsigned generation_ = process_generation();
   Mutex mutex_;
   bool ended_ MCL_GUARDED_BY(mutex_) = false;

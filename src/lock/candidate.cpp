@@ -504,8 +504,9 @@ Candidate::Attempt Candidate::judge(Snapshot snapshot, Clock::time_point started
                     key.text(), server.name());
 }
 
-void Candidate::set_first_place(Place place, FencingToken fence) {
+void Candidate::set_first_place(Place place, std::uint64_t floor, FencingToken fence) {
   first_place_ = std::move(place);
+  first_floor_ = floor;
   fence_ = fence;
 }
 
@@ -515,7 +516,7 @@ std::shared_ptr<Holding> Candidate::take_place(SharedSpec spec, std::string labe
   OwnerId owner = spec->options.owner.is_named() ? spec->options.owner : OwnerId::this_thread();
   Candidate second(
       std::move(spec), std::move(owner), std::move(label), [] {}, false);
-  second.set_first_place(std::move(first), fence);
+  second.set_first_place(std::move(first), 0, fence);
   Attempt result = second.ask(false, false);
   auto* const holding = std::get_if<std::shared_ptr<Holding>>(&result);
   return holding != nullptr ? std::move(*holding) : nullptr;
@@ -524,12 +525,17 @@ std::shared_ptr<Holding> Candidate::take_place(SharedSpec spec, std::string labe
 /// Tokens of the new list's servers are higher than all of the old one's.
 std::uint64_t Candidate::token_epoch(const Admission& now) const {
   if (!first_place_) return now.epoch;
-  return std::max({now.epoch, first_place_->item().floor, now.item->floor});
+  std::uint64_t floor = first_floor_;
+  if (now.item->next) {
+    const Demand demand = spec_->cluster->agreement().demand(*now.item, spec_->server, spec_->key);
+    if (demand.here && demand.first != nullptr) floor = std::max(floor, now.item->floor);
+  }
+  return std::max(now.epoch, floor);
 }
 
 bool Candidate::asks_for_more(const SeenItem& seen) {
   if (!seen.item || !seen.item->confirmed || first_place_) return false;
-  if (!seen.item->next && spec_->is_current()) return false;
+  if (!seen.item->next && spec_->is_plain()) return false;
   return !spec_->cluster->agreement().demand(*seen.item, spec_->server, spec_->key).is_here_alone();
 }
 
@@ -609,9 +615,10 @@ Candidate::Attempt Candidate::settle(const Snapshot& snapshot, Record found,
     become_another();
     return Contended{};
   }
+  Agreement& agreement = spec_->cluster->agreement();
   Demand demand{.here = true};
-  if (now.item->next || first_place_ || !spec_->is_current()) {
-    demand = spec_->cluster->agreement().demand(*now.item, spec_->server, spec_->key);
+  if (now.item->next || first_place_ || !spec_->is_plain()) {
+    demand = agreement.demand(*now.item, spec_->server, spec_->key);
   }
   // The record has gone with the server that gave it its CAS id.
   const bool is_gone = now.start != snapshot.start;
@@ -630,7 +637,9 @@ Candidate::Attempt Candidate::settle(const Snapshot& snapshot, Record found,
     const auto is_missing = [&](const Server* server) {
       return server != nullptr && !first_place_->is(*server);
     };
-    if (is_same || is_missing(demand.first) || is_missing(demand.second)) {
+    // A later move leads from here to the first place: tokens are of that one then.
+    const bool is_reversed = demand.here && demand.second != nullptr;
+    if (is_same || is_reversed || is_missing(demand.first) || is_missing(demand.second)) {
       holding->withdraw();
       if (is_same) return SamePlace{};
       return Elsewhere{};
@@ -639,13 +648,17 @@ Candidate::Attempt Candidate::settle(const Snapshot& snapshot, Record found,
     succeeded_ = true;
     return holding;
   }
-  if (demand.first != nullptr && (demand.here || demand.second != nullptr)) {
+  // By the old list first, as all do: tokens are of the new list's server.
+  const bool came_too_early =
+      !demand.here && agreement.precedes(now.item->list, spec_->server, *spec_->view);
+  if (demand.first != nullptr && (demand.here || demand.second != nullptr || came_too_early)) {
     holding->withdraw();
     return Elsewhere{demand.first};
   }
   if (!demand.is_here_alone()) {
     succeeded_ = true;
-    return Half{std::move(holding), demand.first != nullptr ? demand.first : demand.second};
+    if (demand.here) return Half{std::move(holding), demand.second, now.item->floor, false};
+    return Half{std::move(holding), demand.first, 0, true};
   }
   if (options.renew || !confirmed) {
     try {

@@ -34,6 +34,8 @@ class Candidate {
   struct Half {
     std::shared_ptr<Holding> holding;
     Server* other = nullptr;
+    std::uint64_t floor = 0;    ///< of tokens, where a move asks for both
+    bool is_left_over = false;  ///< only the other one counts
   };
   /// It is to be locked at another server first; null: where the client's lists say now.
   struct Elsewhere {
@@ -50,7 +52,8 @@ class Candidate {
   Candidate(SharedSpec spec, OwnerId owner, std::string label, std::function<void()> wake,
             bool is_for_loop);
   /// The lock is held by its owner at this place too, with a token there if it is to stay.
-  void set_first_place(Place place, FencingToken fence);
+  /// `floor` is that of tokens, if a move asks for both.
+  void set_first_place(Place place, std::uint64_t floor, FencingToken fence);
   /// Leaves the record's queue.
   ~Candidate();
   /// Leaves it in the background.
@@ -139,6 +142,7 @@ class Candidate {
   bool full_ = false;             // the queue had no room
   bool succeeded_ = false;
   std::optional<Place> first_place_;
+  std::uint64_t first_floor_ = 0;
   FencingToken fence_{};  // to be written
   Cohort cohort_;
 

@@ -55,24 +55,31 @@ Holding::Holding(SharedSpec spec, Record record, std::string token, const Item& 
       lease_(lease),
       deadline_(started + lease) {}
 
-void Holding::join(std::shared_ptr<Holding> second) {
+/// False where it has a second place already.
+bool Holding::join(const std::shared_ptr<Holding>& second) {
   second->is_second_.store(true);
   {
     const MutexLock lock(second->places_mutex_);
     second->first_ = weak_from_this();
   }
-  const bool suffices = second->suffices_.load();
   {
     const MutexLock lock(places_mutex_);
-    second_ = std::move(second);
+    if (second_) return false;
+    second_ = second;
     second_seen_.store(second_.get());
   }
-  if (suffices) supersede();
+  if (second->suffices_.load()) supersede();
+  return true;
 }
 
-void Holding::join_first(std::shared_ptr<Holding> second) {
+void Holding::join_first(const std::shared_ptr<Holding>& second) {
   fence_ = second->fence_;
-  join(std::move(second));
+  (void)join(second);
+}
+
+bool Holding::is_live() const {
+  const State state = state_.load();
+  return state == State::held || state == State::reserved;
 }
 
 std::shared_ptr<Holding> Holding::second() const {
@@ -94,12 +101,16 @@ FencingToken Holding::agreed_fence() const {
 }
 
 bool Holding::is_held_at(const Server& server) const {
-  if (place_.is(server) && !superseded_.load()) return true;
+  const auto is_there = [&](const Holding& one) {
+    return one.place_.is(server) && !one.superseded_.load() && one.is_live();
+  };
+  if (is_there(*this)) return true;
   for (auto before = first(); before; before = before->first()) {
-    if (before->place_.is(server) && !before->superseded_.load()) return true;
+    if (is_there(*before)) return true;
   }
+  if (dropped_second_.load()) return false;
   for (auto after = second(); after; after = after->second()) {
-    if (after->place_.is(server)) return true;
+    if (is_there(*after)) return true;
   }
   return false;
 }
@@ -107,7 +118,7 @@ bool Holding::is_held_at(const Server& server) const {
 Clock::time_point Holding::deadline() const {
   const auto own = deadline_.load();
   const Holding* const next = second_seen_.load();
-  if (next == nullptr) return own;
+  if (next == nullptr || dropped_second_.load()) return own;
   return superseded_.load() ? next->deadline() : std::min(own, next->deadline());
 }
 
@@ -224,6 +235,7 @@ bool Holding::counts(Rewriting& one, const std::optional<SeenItem>& seen) {
     }
     if (demand.is_here_alone()) {
       if (const auto before = first()) before->supersede();
+      drop_second();
     }
     return true;
   } catch (const Error& error) {
@@ -237,6 +249,13 @@ void Holding::supersede() {
   if (superseded_.exchange(true)) return;
   remove_token_later(spec_, token_, WasStored::yes);
   if (const auto before = first()) before->supersede();
+}
+
+/// After a move back: this place does for itself again.
+void Holding::drop_second() {
+  const auto next = second();
+  if (!next || superseded_.load() || dropped_second_.exchange(true)) return;
+  next->withdraw_later();
 }
 
 void Holding::complete_places(Server* missing) {
@@ -268,15 +287,17 @@ void Holding::take_place(Server& other) {
                     spec_->key.text(), other.name()),
         spec_->key.text(), other.name());
   }
-  const bool is_held = state_.load() == State::held;
-  if (!is_held) {
-    taken->withdraw();
+  if (!is_live() || !join(taken)) {
+    taken->withdraw_later();
     return;
   }
-  const auto added = taken;
-  join(std::move(taken));
-  if (spec_->options.renew) added->start_renewal();
-  if (state_.load() != State::held) (void)added->leave_second();  // released meanwhile
+  if (spec_->options.renew) {
+    try {
+      taken->start_renewal();
+    } catch (const std::system_error&) {  // then it ends with its lease, and is reported
+    }
+  }
+  if (!is_live()) taken->withdraw_later();  // released meanwhile
 }
 
 class Holding::PlaceTask final : public TimerThread::Task {
@@ -347,6 +368,7 @@ Holding::Write Holding::rewrite_here(bool reserved, milliseconds lease) {
     if (!one.outcome) {
       throw ServerError(why_not_rewritten(), spec_->key.text(), spec_->server.name());
     }
+    if (superseded_.load()) return Write::done;  // it is not needed any more
     if (*one.outcome != Write::uncounted) return *one.outcome;
     if (!one.trouble.empty()) {
       trouble = one.trouble;
@@ -359,15 +381,21 @@ Holding::Write Holding::rewrite_here(bool reserved, milliseconds lease) {
 }
 
 Holding::Write Holding::rewrite(bool reserved, milliseconds lease) {
-  if (!superseded_.load()) {
-    const Write own = rewrite_here(reserved, lease);
-    if (own != Write::done) return own;
+  // The second first: where it suffices, this one may be off.
+  const auto rewrite_second = [&](const std::shared_ptr<Holding>& next) {
+    if (reserved) next->renewing_.store(false);
+    const MutexLock lock(next->mutex_);
+    return next->rewrite(reserved, std::max(lease, next->lease_.load()));
+  };
+  const auto known = dropped_second_.load() ? nullptr : second();
+  if (known) {
+    const Write there = rewrite_second(known);
+    if (there != Write::done || superseded_.load()) return there;
   }
-  const auto next = second();
-  if (!next) return Write::done;
-  if (reserved) next->renewing_.store(false);
-  const MutexLock lock(next->mutex_);
-  return next->rewrite(reserved, std::max(lease, next->lease_.load()));
+  const Write here = rewrite_here(reserved, lease);
+  const auto next = dropped_second_.load() ? nullptr : second();
+  if (here != Write::done || next == known || !next) return here;
+  return rewrite_second(next);
 }
 
 /// From held to lost. False when it was not held any more.
@@ -509,7 +537,7 @@ Release Holding::release(const SharedFailure* failure) {
       trouble = error.what();
     }
     // Rather than at the end of its lease.
-    if (outcome == Release::unavailable) remove_token_later(spec_, token_, WasStored::yes);
+    if (outcome == Release::unavailable) remove_everywhere_later();
     if (!in_time || !was_held) outcome = Release::lost;
     spec_->keep_spare(std::move(record_));
   }
@@ -545,9 +573,20 @@ bool Holding::release_in_background() {
 
 /// Where somebody came into the queue during the last hold, as is likely to happen again, it reads
 /// first: to be refused would cost a round trip more.
+void Holding::remove_everywhere_later() noexcept {
+  if (const auto next = second()) next->withdraw_later();
+  if (!superseded_.load()) remove_token_later(spec_, token_, WasStored::yes);
+}
+
+/// A background thread is one server's, and does not wait for another.
 Release Holding::depart_everywhere() {
   const auto next = second();
-  const Release there = next ? next->leave_second() : Release::released;
+  Release there = Release::released;
+  if (next && TimerThread::is_background()) {
+    next->withdraw_later();
+  } else if (next && !dropped_second_.load()) {
+    there = next->leave_second();
+  }
   const Release here = superseded_.load() ? Release::released : depart();
   if (there == Release::lost || here == Release::lost) return Release::lost;
   return there == Release::unavailable ? there : here;
@@ -577,7 +616,8 @@ Release Holding::depart() {
 }
 
 void Holding::withdraw() {
-  if (const auto next = second()) next->withdraw();
+  if (generation_ != process_generation()) return;  // the parent's
+  if (const auto next = second()) next->withdraw_later();
   end_tasks();
   const MutexLock lock(mutex_);
   state_.store(State::over);
@@ -591,9 +631,11 @@ void Holding::withdraw() {
 }
 
 void Holding::withdraw_later() noexcept {
+  if (generation_ != process_generation()) return;  // the parent's
   if (const auto next = second()) next->withdraw_later();
   state_.store(State::over);
-  remove_token_later(spec_, token_, WasStored::yes);
+  if (!superseded_.load()) remove_token_later(spec_, token_, WasStored::yes);
+  end_tasks();
   LocalQueue::wake(*spec_);
 }
 
@@ -607,7 +649,7 @@ bool Holding::reserve(milliseconds time, std::function<void()> on_lapse) {
     }
     State held = State::held;
     if (!state_.compare_exchange_strong(held, kept ? State::reserved : State::lost)) {
-      remove_token_later(spec_, token_, WasStored::yes);  // nobody would take it up
+      remove_everywhere_later();  // nobody would take it up
       return false;
     }
     renewing_.store(false);
@@ -624,7 +666,7 @@ bool Holding::reserve(milliseconds time, std::function<void()> on_lapse) {
     }
   }
   if (!kept) {
-    remove_token_later(spec_, token_, WasStored::yes);  // rather than at the end of its lease
+    remove_everywhere_later();  // rather than at the end of its lease
     announce_loss();
     return false;
   }
@@ -641,7 +683,7 @@ bool Holding::resume() {
         rewrite(false, std::max(lease_.load(), spec_->options.timeout)) == Write::done;
     state_.store(mine ? State::held : State::over);
     if (!mine) {
-      remove_token_later(spec_, token_, WasStored::yes);  // lapse() leaves it alone from now on
+      remove_everywhere_later();  // lapse() leaves it alone from now on
       return false;
     }
   }
@@ -663,7 +705,7 @@ std::optional<TimerThread::Times> Holding::lapse() {
     State reserved = State::reserved;
     if (!state_.compare_exchange_strong(reserved, State::over)) return std::nullopt;
     on_lapse = std::move(on_lapse_);
-    if (const auto next = second()) (void)next->leave_second();
+    if (const auto next = second()) next->withdraw_later();
     try {
       remove_token(spec_->server, spec_->key, token_, record_, cas_);
     } catch (const Error&) {
@@ -788,10 +830,11 @@ std::stop_token Holding::lost() {
 void Holding::announce_loss() {
   if (is_second_.load()) {
     const auto before = first();
-    if (before && before->lose()) before->announce_loss();
+    if (before && !before->dropped_second_.load() && before->lose()) before->announce_loss();
     return;
   }
   LocalQueue::wake(*spec_);
+  if (const auto next = second()) next->withdraw_later();
   std::optional<std::stop_source> stop;
   {
     const MutexLock lock(stop_mutex_);
@@ -847,6 +890,13 @@ std::optional<TimerThread::Times> Holding::begin_renewal(Clock::time_point now, 
   if (generation_ != process_generation()) return std::nullopt;
   if (is_reserved()) return lapse();
   if (superseded_.load()) return std::nullopt;
+  if (is_second_.load()) {
+    const auto before = first();
+    if (!before || !before->is_live()) {  // whose owner has lost it, or is gone
+      withdraw_later();
+      return std::nullopt;
+    }
+  }
   if (now >= watch_until()) {  // the watch gives it up, unless it is extended before
     renewing_.store(false);
     return std::nullopt;
@@ -876,7 +926,7 @@ std::optional<TimerThread::Times> Holding::begin_renewal(Clock::time_point now, 
 }
 
 void Holding::end_renewal(Renewal& renewal, Clock::time_point started) {
-  if (renewal.rewriting.outcome == Write::lost) lose();
+  if (renewal.rewriting.outcome == Write::lost && !superseded_.load()) lose();
   const milliseconds lease = lease_.load();
   if (renewal.rewriting.outcome == Write::uncounted) {
     renewal.trouble = uncounted(renewal.rewriting);
@@ -926,6 +976,7 @@ std::string Holding::uncounted(const Rewriting& one) {
 }
 
 std::optional<TimerThread::Times> Holding::report(const Renewal& renewal) {
+  spec_->cluster->agreement().announce(spec_->server);
   if (!renewal.trouble.empty() && renewal.is_news) {
     notify(renewal.rewriting.differs ? EventKind::servers_differ : EventKind::unavailable, {},
            renewal.trouble);

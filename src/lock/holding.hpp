@@ -43,7 +43,7 @@ class Holding final : public TimerThread::Task, public std::enable_shared_from_t
           Place place, TakePlace take_place);
   /// Before other threads know it: it is held at this place too, and by the token that was got
   /// there. A lease counts as far as it does at both places.
-  void join_first(std::shared_ptr<Holding> second);
+  void join_first(const std::shared_ptr<Holding>& second);
   [[nodiscard]] const Place& place() const noexcept { return place_; }
   /// Of a second place, whose server asks for no other.
   void note_that_it_suffices() { suffices_.store(true); }
@@ -151,7 +151,10 @@ class Holding final : public TimerThread::Task, public std::enable_shared_from_t
   void complete_places(Server* missing);
   std::string uncounted(const Rewriting& one);
   void take_place(Server& other);
-  void join(std::shared_ptr<Holding> second);
+  bool join(const std::shared_ptr<Holding>& second);
+  [[nodiscard]] bool is_live() const;
+  void drop_second();
+  void remove_everywhere_later() noexcept;
   [[nodiscard]] std::shared_ptr<Holding> second() const;
   [[nodiscard]] std::shared_ptr<Holding> first() const;
   [[nodiscard]] bool is_held_at(const Server& server) const;
@@ -234,7 +237,8 @@ class Holding final : public TimerThread::Task, public std::enable_shared_from_t
   std::string place_trouble_ MCL_GUARDED_BY(places_mutex_);
   std::atomic<const Holding*> second_seen_{nullptr};
   std::atomic<bool> is_second_{false};
-  std::atomic<bool> superseded_{false};
+  std::atomic<bool> superseded_{false};      // by the second
+  std::atomic<bool> dropped_second_{false};  // as this place does for itself again
   std::atomic<bool> suffices_{false};
   std::atomic<bool> completing_{false};  // its places, in the background
 

@@ -56,9 +56,11 @@ bool has_entry(const std::string& list, const std::string& name) {
 }
 
 /// All keys of a list of one are where the item was read, whatever its name.
-bool is_meant(const Routing* mine, const MarkedList& list) {
-  return mine != nullptr && (mine->text() == list.text ||
-                             (mine->servers().size() == 1 && list.has_one() && !list.self.empty()));
+bool is_meant(const Routing* mine, const MarkedList& list, const Server& at) {
+  if (mine == nullptr) return false;
+  if (mine->text() == list.text) return true;
+  const bool is_alone = mine->servers().size() == 1 && mine->servers().front() == &at;
+  return is_alone && list.has_one() && !list.self.empty();
 }
 
 /// Of the states of one move.
@@ -140,6 +142,10 @@ Server& Agreement::server_at(const ServerAddress& address) {
 const Routing& Agreement::routing(std::string_view list) {
   std::vector<ServerAddress> addresses = parse_servers(list);
   const std::string text = list_text(addresses);
+  if (addresses.size() > ServerItem::max_servers) {
+    throw InvalidServers(fmt::format("{} servers are too many: at most {} make a list",
+                                     addresses.size(), ServerItem::max_servers));
+  }
   if (text.size() > ServerItem::max_list) {
     throw InvalidServers(fmt::format("the list of {} servers is too long: {} bytes of at most {}",
                                      addresses.size(), text.size(), ServerItem::max_list));
@@ -213,16 +219,16 @@ void Agreement::check_marks(const Server& at, const MarkedList& list, const Key&
          key);
 }
 
-const Routing* Agreement::known(const MarkedList& list) const {
+const Routing* Agreement::known(const MarkedList& list, const Server& at) const {
   const View& now = view();
   for (const Routing* one : {now.list, now.next, configured_, configured_next_}) {
-    if (is_meant(one, list)) return one;
+    if (is_meant(one, list, at)) return one;
   }
   return nullptr;
 }
 
 const Routing& Agreement::routing_of(const MarkedList& list, const Server& at, const Key& key) {
-  if (const Routing* one = known(list)) return *one;
+  if (const Routing* one = known(list, at)) return *one;
   try {
     const Routing& fresh = routing(list.text);
     if (fresh.text() == list.text) return fresh;
@@ -255,10 +261,17 @@ void Agreement::set_view(View next, const Server& at, const Key& key) {
     node = add(views_, std::move(fresh), known);
   }
   view_.store(&node->view, std::memory_order_release);
-  if (next.next != nullptr) return;
-  const Routing* const before = announced_.exchange(next.list);
-  if (before == next.list) return;
-  const std::string lists = fmt::format("{} > {}", before->text(), next.list->text());
+  if (next.next != nullptr) {
+    last_move_.store(&node->view);
+  }
+}
+
+void Agreement::announce(const Server& at) {
+  const View now = view();
+  if (now.next != nullptr || announced_.load() == now.list) return;
+  const Routing* const before = announced_.exchange(now.list);
+  if (before == now.list) return;
+  const std::string lists = fmt::format("{} > {}", before->text(), now.list->text());
   Event event;
   event.kind = EventKind::servers_moved;
   event.server = at.name();
@@ -266,28 +279,36 @@ void Agreement::set_view(View next, const Server& at, const Key& key) {
   notify_observer(options_, [&](Observer& observer) { observer.on_event(event); });
 }
 
-void Agreement::learn(Server& at, const ServerItem& item, const Key& key) {
+View Agreement::view_of(Server& at, const SeenItem& seen, const Key& key) {
+  const ServerItem& item = *seen.item;
   check_marks(at, item.list, key);
   if (item.next) check_marks(at, *item.next, key);
   const View now = view();
+  // Nobody but a move changes the list of an item that was not lost.
+  const bool has_gone_on = at.epochs().has_gone_on(item.id, seen.cas.id);
   if (item.next) {
-    if (known(item.list) == nullptr && known(*item.next) == nullptr) {
+    const Routing* list = known(item.list, at);
+    const Routing* const next = known(*item.next, at);
+    if (list == nullptr && next == nullptr && !has_gone_on) {
       differ(at, item.lists(),
              fmt::format("this client locks by the servers \"{}\", but {} is moving from \"{}\" to "
                          "\"{}\": give it one of these lists",
                          now.list->text(), at.name(), item.list.text, item.next->text),
              key);
     }
-    set_view({&routing_of(item.list, at, key), &routing_of(*item.next, at, key)}, at, key);
-    return;
+    // A list of one has the client's own name for it.
+    const bool is_this_move = next != nullptr && next == now.next && item.list.has_one();
+    if (list == nullptr && is_this_move && now.list->servers().size() == 1) list = now.list;
+    return {list != nullptr ? list : &routing_of(item.list, at, key),
+            next != nullptr ? next : &routing_of(*item.next, at, key)};
   }
-  if (is_meant(now.list, item.list)) return;
-  if (is_meant(now.next, item.list)) return set_view({now.next, nullptr}, at, key);
-  // Nobody but a move changes the list of an item that was not lost.
-  if (now.next == nullptr && at.epochs().has_had(item.id, now.list->text())) {
-    return set_view({&routing_of(item.list, at, key), nullptr}, at, key);
+  if (is_meant(now.list, item.list, at)) {
+    const bool went_back = now.next != nullptr && has_gone_on && at.epochs().was_moving();
+    return went_back ? View{now.list, nullptr} : now;
   }
-  if (is_meant(configured_next_, item.list)) return set_view({configured_next_, nullptr}, at, key);
+  if (is_meant(now.next, item.list, at)) return {now.next, nullptr};
+  if (has_gone_on) return {&routing_of(item.list, at, key), nullptr};
+  if (is_meant(configured_next_, item.list, at)) return {configured_next_, nullptr};
   differ(
       at, item.list.text,
       fmt::format("this client locks by the servers \"{}\", but {} is used with \"{}\": each would "
@@ -297,10 +318,34 @@ void Agreement::learn(Server& at, const ServerItem& item, const Key& key) {
       key);
 }
 
+void Agreement::learn(Server& at, const SeenItem& seen, const Key& key) {
+  set_view(view_of(at, seen, key), at, key);
+}
+
+/// One that has gone to the same list, of those that this client knew before.
+void Agreement::learn_by_others(Server& at, const SeenItem& seen, const Key& key) {
+  try {
+    learn(at, seen, key);
+  } catch (const ServersDiffer&) {
+    if (seen.item->next) throw;
+    for (Server* other : view().list->servers()) {
+      if (other == &at || !other->epochs().knows_any()) continue;
+      try {
+        const auto there = other->read_item(key.text()).found;
+        if (there && there->item && there->item->confirmed) learn(*other, *there, key);
+      } catch (const Error&) {  // it says nothing
+      }
+      if (is_meant(view().list, seen.item->list, at)) return learn(at, seen, key);
+    }
+    throw;
+  }
+}
+
 void Agreement::check(Server& server, const std::optional<SeenItem>& seen, const Key& key) {
   if (!seen) return;
   if (!seen->item) reject(server, seen->text, key);
-  if (seen->item->confirmed) learn(server, *seen->item, key);
+  if (seen->item->confirmed) learn_by_others(server, *seen, key);
+  announce(server);
 }
 
 bool Agreement::look_around(const Server& silent, const Key& key) {
@@ -309,22 +354,61 @@ bool Agreement::look_around(const Server& silent, const Key& key) {
   if (last != Clock::time_point::min() && now < last + between_looks) return false;
   if (!looked_around_.compare_exchange_strong(last, now)) return false;
   const View before = view();
-  std::vector<Server*> others = before.list->servers();
-  if (before.next != nullptr) {
-    others.insert(others.end(), before.next->servers().begin(), before.next->servers().end());
-  }
-  for (Server* other : others) {
-    if (other == &silent) continue;
+  constexpr int most = 3;  // to wait for
+  int failed = 0;
+  for (Server* other : servers_of_view(&silent)) {
+    if (failed == most) break;
     try {
-      const auto seen = other->read_item(key.text()).found;
+      const auto seen = other->read_item(key.text(), limit_for(most)).found;
       if (!seen || !seen->item || !seen->item->confirmed) continue;
-      learn(*other, *seen->item, key);
-      return view() != before;
+      learn_by_others(*other, *seen, key);
+      announce(*other);
+      if (view() != before) return true;
     } catch (const Unavailable&) {
-      return false;  // one is enough to wait for
+      note_silent(*other);
+      ++failed;
+    } catch (const ServersDiffer&) {
+      throw;
+    } catch (const ServerError&) {  // its own trouble
     }
   }
   return false;
+}
+
+/// Those that are likely to answer first, and of these those of the new list.
+std::vector<Server*> Agreement::servers_of_view(const Server* but) const {
+  const View now = view();
+  std::vector<Server*> all;
+  for (const Routing* list : {now.next, now.list}) {
+    if (list == nullptr) continue;
+    for (Server* server : list->servers()) {
+      if (server != but && std::find(all.begin(), all.end(), server) == all.end())
+        all.push_back(server);
+    }
+  }
+  std::stable_partition(all.begin(), all.end(), [](Server* one) { return !is_silent(*one); });
+  return all;
+}
+
+bool Agreement::is_silent(const Server& server) {
+  return Clock::now() < server.silent_until.load();
+}
+
+void Agreement::note_silent(Server& server) {
+  constexpr std::chrono::seconds time{5};
+  server.silent_until.store(Clock::now() + time);
+}
+
+/// For one of several that are asked one after the other.
+milliseconds Agreement::limit_for(std::size_t count) const {
+  constexpr milliseconds least{100};
+  return std::max(least,
+                  options_.operation_timeout / static_cast<int>(std::max<std::size_t>(count, 1)));
+}
+
+bool Agreement::precedes(const MarkedList& list, const Server& at, const View& view) const {
+  const View* const move = last_move_.load();
+  return move != nullptr && move->next == view.list && is_meant(move->list, list, at);
 }
 
 Demand Agreement::demand(const ServerItem& item, Server& at, const Key& key) {
@@ -353,7 +437,7 @@ bool Agreement::serves(Server& server, const std::optional<SeenItem>& seen, mill
                        const Key& key) {
   if (!seen || !seen->item || !seen->item->confirmed || seen->item->max_lease < lease) return false;
   if (server.epochs().is_back(*seen->item, seen->cas.asked)) return false;
-  learn(server, *seen->item, key);
+  learn(server, *seen, key);
   return true;
 }
 
@@ -405,7 +489,8 @@ Admission Agreement::admit(Server& server, const Key& key, const Snapshot& snaps
           key);
     }
     const View* const before = &view();
-    learn(server, *item, key);
+    learn_by_others(server, *seen.found, key);
+    announce(server);
     const auto wanted = epochs.wanted(*item, seen.found->cas.id, lease, seen.start);
     if (wanted && wanted->max_lease > item->max_lease) {
       raise_longest(server, key, wanted->max_lease, lease > item->max_lease);
@@ -447,34 +532,28 @@ Admission Agreement::decide(Server& server, const Key& key, RestartGuard guard) 
 Agreement::Look Agreement::look(const Server& here, std::uint64_t id, const Key& key,
                                 std::vector<const Server*>& silent) {
   Look look;
-  const View now = view();
-  std::vector<Server*> others;
-  for (const Routing* list : {now.list, now.next}) {
-    if (list == nullptr) continue;
-    for (Server* server : list->servers()) {
-      if (server == &here || std::find(others.begin(), others.end(), server) != others.end())
-        continue;
-      others.push_back(server);
-    }
-  }
+  const std::vector<Server*> others = servers_of_view(&here);
   for (Server* other : others) {
     if (std::find(silent.begin(), silent.end(), other) != silent.end()) continue;
+    // One answer is enough; to ask the silent ones costs as much as they are late.
+    if (look.best && is_silent(*other)) continue;
     std::optional<SeenItem> seen;
     try {
-      seen = other->read_item(key.text()).found;
-    } catch (const Unavailable& error) {
+      seen = other->read_item(key.text(), limit_for(others.size())).found;
+      if (seen && !seen->item) reject(*other, seen->text, key);
+    } catch (const Error& error) {
+      if (dynamic_cast<const Unavailable*>(&error) != nullptr) note_silent(*other);
       silent.push_back(other);
       look.trouble = error.what();
       continue;
     }
     if (!seen) continue;
-    if (!seen->item) reject(*other, seen->text, key);
     const ServerItem& item = *seen->item;
     if (item.id == id) look.selves.push_back(other->name());
     look.highest = std::max({look.highest, item.number, item.floor});
     look.longest = std::max(look.longest, item.max_lease);
     if (!item.confirmed) continue;
-    learn(*other, item, key);
+    learn_by_others(*other, *seen, key);
     if (!look.best || is_further(item, *look.best)) look.best = seen->item;
   }
   return look;
@@ -496,6 +575,7 @@ void Agreement::establish(Server& here, const Key& key, milliseconds lease) {
     begin_list(key, lease);
     return;
   }
+  announce(here);
   const auto longest = [&](const Look& seen_there) { return std::max(lease, seen_there.longest); };
   const auto lists_of = [&](const Look& there, ServerItem& item) {
     const auto self_in = [&](const MarkedList& list) {
@@ -535,7 +615,7 @@ void Agreement::establish(Server& here, const Key& key, milliseconds lease) {
   lists_of(second, item);
   item.confirmed = true;
   item.max_lease = std::max(item.max_lease, longest(second));
-  item.number = std::max(item.number, second.highest + 2);
+  item.number = std::min(std::max(item.number, second.highest + 2), ServerItem::max_number);
   (void)here.write_item(
       key.text(), [&](const ClockReading&, std::int64_t) { return std::optional(item); },
       seen.found->cas);
@@ -552,7 +632,7 @@ void Agreement::begin_list(const Key& key, milliseconds lease) {
       raise_no_cas(server, key);
     }
     if (!seen.found->item) reject(server, seen.found->text, key);
-    learn(server, *seen.found->item, key);
+    learn(server, *seen.found, key);
     return true;
   };
   for (Server* server : list.servers()) {
@@ -564,7 +644,6 @@ void Agreement::begin_list(const Key& key, milliseconds lease) {
     };
     if (!check(*server, server->write_item(key.text(), make, std::nullopt))) return;
   }
-  if (is_alone) return;
   std::vector<std::pair<Server*, SeenItem>> all;
   for (Server* server : list.servers()) {
     const SeenServer seen = server->read_item(key.text());
@@ -583,29 +662,29 @@ void Agreement::begin_list(const Key& key, milliseconds lease) {
 }
 
 /// At all servers of the lists: each is asked when an item is made anew, and by who moves the list.
+/// At this one last, so that it shows that all know.
 void Agreement::raise_longest(Server& here, const Key& key, milliseconds lease, bool must) {
-  const View now = view();
-  std::vector<Server*> all;
-  for (const Routing* list : {now.list, now.next}) {
-    if (list != nullptr) all.insert(all.end(), list->servers().begin(), list->servers().end());
-  }
-  if (std::find(all.begin(), all.end(), &here) == all.end()) all.push_back(&here);
+  std::vector<Server*> all = servers_of_view(&here);
+  all.push_back(&here);
   for (Server* server : all) {
     try {
+      constexpr int max_tries = 64;
       SeenServer seen = server->read_item(key.text());
-      while (seen.found && seen.found->item && seen.found->item->max_lease < lease) {
+      for (int tries = 0; seen.found && seen.found->item && seen.found->item->max_lease < lease;
+           ++tries) {
+        if (tries == max_tries) server->raise_full(key);
         ServerItem item = *seen.found->item;
         item.max_lease = lease;
         seen = server->write_item(
             key.text(), [&](const ClockReading&, std::int64_t) { return std::optional(item); },
             seen.found->cas);
       }
-    } catch (const Unavailable& error) {
+    } catch (const Error& error) {
       if (server == &here) throw;
       if (!must) continue;
       throw Unavailable(
           fmt::format("a lease of {} ms is longer than any before, which all servers must know "
-                      "once, and {} does not answer ({})",
+                      "once, and {} can't be told ({})",
                       lease.count(), server->name(), error.what()),
           key.text(), server->name());
     }

@@ -87,6 +87,10 @@ class Agreement {
   /// After a server did not answer: asks others of the lists, once a second at most. Whether the
   /// lists have changed. Throws ServersDiffer.
   bool look_around(const Server& silent, const Key& key);
+  /// Whether the last move that was seen is one from this list to that of the view.
+  [[nodiscard]] bool precedes(const MarkedList& list, const Server& at, const View& view) const;
+  /// Tells the observer that the list has moved, if it has. No mutex may be locked.
+  void announce(const Server& at);
   [[nodiscard]] Demand demand(const ServerItem& item, Server& at, const Key& key);
 
   /// A list with the mark at one of its servers.
@@ -106,10 +110,13 @@ class Agreement {
 
   Admission decide(Server& server, const Key& key, RestartGuard guard);
   /// Throws ServersDiffer unless the item agrees with the view, or says how the view goes on.
-  void learn(Server& at, const ServerItem& item, const Key& key);
+  void learn(Server& at, const SeenItem& seen, const Key& key);
+  /// The same; where it would throw, asks those that it knew before whether the list has moved.
+  void learn_by_others(Server& at, const SeenItem& seen, const Key& key);
+  [[nodiscard]] View view_of(Server& at, const SeenItem& seen, const Key& key);
   void check_marks(const Server& at, const MarkedList& list, const Key& key) const;
   /// Of those known, the one that is meant.
-  [[nodiscard]] const Routing* known(const MarkedList& list) const;
+  [[nodiscard]] const Routing* known(const MarkedList& list, const Server& at) const;
   const Routing& routing_of(const MarkedList& list, const Server& at, const Key& key);
   void set_view(View next, const Server& at, const Key& key);
   [[noreturn]] void differ(const Server& at, const std::string& theirs, const std::string& why,
@@ -118,6 +125,10 @@ class Agreement {
   void begin_list(const Key& key, std::chrono::milliseconds lease);
   Look look(const Server& here, std::uint64_t id, const Key& key,
             std::vector<const Server*>& silent);
+  [[nodiscard]] std::vector<Server*> servers_of_view(const Server* but) const;
+  [[nodiscard]] static bool is_silent(const Server& server);
+  static void note_silent(Server& server);
+  [[nodiscard]] std::chrono::milliseconds limit_for(std::size_t count) const;
   /// `must`: where one does not answer, throws Unavailable.
   void raise_longest(Server& here, const Key& key, std::chrono::milliseconds lease, bool must);
   void raise_if_differing(const Key& key) const;
@@ -127,6 +138,7 @@ class Agreement {
   std::atomic<Routings*> routings_{nullptr};
   std::atomic<Views*> views_{nullptr};
   std::atomic<const View*> view_{nullptr};
+  std::atomic<const View*> last_move_{nullptr};
   const Routing* configured_ = nullptr;
   const Routing* configured_next_ = nullptr;
   std::atomic<const Routing*> announced_{nullptr};  // the last to which it has moved

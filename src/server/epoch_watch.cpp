@@ -1,7 +1,6 @@
 #include "server/epoch_watch.hpp"
 
 #include <algorithm>
-#include <functional>
 
 #include "base/process.hpp"
 
@@ -37,6 +36,7 @@ ServerItem EpochWatch::fresh(milliseconds longest, const ClockReading& reading, 
   // One that was lost by itself may have been raised since this start.
   item.number =
       std::max({reading.start_number(), reading.time_number(), before.number + 1, seen + 2});
+  item.number = std::min(item.number, ServerItem::max_number);
   item.max_lease = std::max(before.max_lease, longest);
   item.made = made;
   return item;
@@ -78,7 +78,7 @@ std::optional<milliseconds> EpochWatch::see(const ServerItem& found, std::uint64
   }
   next.number = found.number;
   next.cas = cas;
-  next.list = found.next ? 0 : std::hash<std::string_view>{}(found.list.text);
+  next.moving = found.next.has_value();
   next.start = start;
   next.made = found.made;
   next.max_lease = std::max({next.max_lease, found.max_lease, lease});
@@ -132,9 +132,14 @@ bool EpochWatch::is_back(const ServerItem& found, Clock::time_point asked) const
          std::find(now.former.begin(), now.former.end(), found.id) != now.former.end();
 }
 
-bool EpochWatch::has_had(std::uint64_t id, std::string_view list) const {
+bool EpochWatch::has_gone_on(std::uint64_t id, std::uint64_t cas) const {
   const MutexLock lock(mutex_);
-  return known().id == id && known().list == std::hash<std::string_view>{}(list);
+  return known().id == id && cas > known().cas;
+}
+
+bool EpochWatch::was_moving() const {
+  const MutexLock lock(mutex_);
+  return known().moving;
 }
 
 bool EpochWatch::is_since(const ServerItem* found, Clock::time_point time) const {

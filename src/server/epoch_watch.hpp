@@ -8,7 +8,6 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
-#include <string_view>
 
 #include "base/clock.hpp"
 #include "base/mutex.hpp"
@@ -62,8 +61,11 @@ class EpochWatch {
   /// Whether the item was replaced by another earlier, and was asked for since: no restart brings
   /// one back, so there are two servers.
   [[nodiscard]] bool is_back(const ServerItem& found, Clock::time_point asked) const;
-  /// Whether this very item, which was never lost since, has had this list, and no move.
-  [[nodiscard]] bool has_had(std::uint64_t id, std::string_view list) const;
+  /// Whether this very item was found well before, and was written since: it was never lost, so what
+  /// it says now has come from that by moves.
+  [[nodiscard]] bool has_gone_on(std::uint64_t id, std::uint64_t cas) const;
+  /// Whether the item that was seen last was in a move.
+  [[nodiscard]] bool was_moving() const;
   /// `time` is that of the server's clock, at the earliest; nothing where it was not asked since
   /// the epoch was first seen.
   [[nodiscard]] Admission decide(RestartGuard guard, Clock::time_point now,
@@ -81,7 +83,7 @@ class EpochWatch {
     std::uint64_t id = 0;      // 0: none was seen yet
     std::uint64_t number = 0;  // the highest
     std::uint64_t cas = 0;     // of the item
-    std::size_t list = 0;      // its hash; 0 in a move
+    bool moving = false;       // its list was
     std::uint64_t start = 0;   // of the server that keeps it
     std::int64_t made = 0;     // by its clock
     Clock::time_point first_seen{};

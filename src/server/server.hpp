@@ -153,6 +153,8 @@ class Server {
   void remove_item(std::string_view key);
   /// The view of its client by which the item that was seen last was found to be well.
   std::atomic<const void*> agreed_view{nullptr};
+  /// It did not answer when it was asked what it knows of the list.
+  std::atomic<Clock::time_point> silent_until{Clock::time_point::min()};
 
   /// For a caller that finds that what was just stored is not there.
   [[noreturn]] void raise_full(const Key& key) const;

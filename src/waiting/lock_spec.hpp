@@ -30,6 +30,7 @@ struct LockSpec {
         type(the_type),
         view(&cluster->agreement().view()),
         server(at != nullptr ? *at : view->list->server_of(key)),
+        is_by_view(at == nullptr || at == &view->list->server_of(key)),
         name(cluster->name() + ' ' + key.item()),
         history(KeyHistory::of(key)) {}
   /// The same lock at another server.
@@ -38,6 +39,8 @@ struct LockSpec {
   }
   /// Where the lists have not changed since it was made.
   [[nodiscard]] bool is_current() const { return view == &cluster->agreement().view(); }
+  /// Whether an item that has the list of the client's view asks for this server alone.
+  [[nodiscard]] bool is_plain() const { return is_by_view && is_current(); }
   Admission admit(const Snapshot& snapshot, RestartGuard guard) const {
     return cluster->agreement().admit(server, key, snapshot, options.timeout, guard);
   }
@@ -61,6 +64,7 @@ struct LockSpec {
   const LockType type;
   const View* const view;
   Server& server;
+  const bool is_by_view;
   const std::string name;  ///< of the lock, for this process's tables
   KeyHistory& history;
 

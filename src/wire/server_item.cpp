@@ -4,7 +4,6 @@
 
 #include <charconv>
 #include <iterator>
-#include <limits>
 
 #include "wire/words.hpp"
 
@@ -70,13 +69,14 @@ void append_list(std::string& text, const MarkedList& list) {
 std::optional<MarkedList> parse_list(std::string_view text) {
   if (text.size() > 4 * ServerItem::max_list) return std::nullopt;
   MarkedList list;
-  for (;;) {
+  for (std::size_t entries = 1;; ++entries) {
     const auto comma = text.find(',');
     std::string_view word = text.substr(0, comma);
     const bool marked = word.starts_with(mark);
     if (marked) word.remove_prefix(1);
     const auto entry = unescaped(word);
     if (!entry || entry->empty() || (marked && !list.self.empty())) return std::nullopt;
+    if (entries > ServerItem::max_servers) return std::nullopt;
     if (marked) list.self = *entry;
     list.text += *entry;
     if (comma == std::string_view::npos) break;
@@ -104,7 +104,6 @@ std::string ServerItem::encode() const {
 
 std::optional<ServerItem> ServerItem::parse(std::string_view text) {
   if (next_word(text) != item_version) return {};
-  constexpr auto highest = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
   const std::string_view id_text = next_word(text);
   ServerItem item;
   const char* const id_end = id_text.data() + id_text.size();
@@ -113,7 +112,7 @@ std::optional<ServerItem> ServerItem::parse(std::string_view text) {
   const auto number = next_number(text);
   const auto lease = next_lease(text);
   const auto made = next_number(text);
-  if (!number || *number == 0 || *number >= highest || !lease || !made || *made > latest_second) {
+  if (!number || *number == 0 || *number > max_number || !lease || !made || *made > latest_second) {
     return {};
   }
   item.number = *number;
@@ -134,7 +133,7 @@ std::optional<ServerItem> ServerItem::parse(std::string_view text) {
   item.next = parse_list(lists.substr(0, at));
   std::string_view digits = lists.substr(at + 1);
   const auto floor = next_number(digits);
-  if (!item.next || !floor || *floor == 0 || *floor >= highest || !digits.empty()) return {};
+  if (!item.next || !floor || *floor == 0 || *floor > max_number || !digits.empty()) return {};
   item.floor = *floor;
   return item;
 }

@@ -40,6 +40,10 @@ struct ServerItem {
 
   /// Longer lists are not taken: each acquire reads the item.
   static constexpr std::size_t max_list = 8'000;
+  /// libmemcached takes no more in a ring.
+  static constexpr std::size_t max_servers = 100;
+  /// No number or floor is higher; as nanoseconds, in the year 2116.
+  static constexpr std::uint64_t max_number = 1ULL << 62U;
 };
 
 }  // namespace memcachedlock::detail

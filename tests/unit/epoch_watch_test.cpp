@@ -144,16 +144,16 @@ TEST_F(EpochWatches, AnItemThatComesBackIsAnotherServers) {
   EXPECT_TRUE(watch.is_back({1, first_start, 1s}, at(20ms)));
 }
 
-TEST_F(EpochWatches, KnowWhichListAnItemHadBefore) {
-  ServerItem item{1, first_start, 1s};
-  item.list = {"a:1,b:1", "a:1"};
-  see(item, 0ms);
-  EXPECT_TRUE(watch.has_had(1, "a:1,b:1"));
-  EXPECT_FALSE(watch.has_had(2, "a:1,b:1"));
-  EXPECT_FALSE(watch.has_had(1, "a:1"));
-  item.next = MarkedList{"a:1", "a:1"};
-  see(item, 0ms);
-  EXPECT_FALSE(watch.has_had(1, "a:1,b:1"));
+TEST_F(EpochWatches, KnowWhatHasComeFromAnItemThatWasWell) {
+  see({1, first_start, 1s}, 0ms, 5);
+  EXPECT_TRUE(watch.has_gone_on(1, 6));
+  EXPECT_FALSE(watch.has_gone_on(1, 4));  // read before
+  EXPECT_FALSE(watch.has_gone_on(2, 6));
+  EXPECT_FALSE(watch.was_moving());
+  ServerItem moving{1, first_start, 1s};
+  moving.next = MarkedList{"a:1", "a:1"};
+  see(moving, 0ms, 6);
+  EXPECT_TRUE(watch.was_moving());
 }
 
 TEST_F(EpochWatches, NumbersFollowTheStartOfTheServerAndNeverFall) {
