@@ -36,6 +36,7 @@ struct ServerState {
 
 /// How far a move is.
 struct MoveProgress {
+  /// Its steps, one after the other.
   enum class Step {
     begin,  ///< the servers learn both lists
     wait,   ///< until leases that were given by the old list alone are over; `left`: how long yet
@@ -51,8 +52,12 @@ struct MoveProgress {
 struct MoveOptions {
   /// Which part of it. Between `begin` and `finish`, clients with either list may start, for as
   /// long as a rollout takes; a key that moves then costs four round trips in place of two.
-  enum class Part { all, begin, finish };
-  Part part = Part::all;
+  enum class Part {
+    all,    ///< everything
+    begin,  ///< until both lists are known
+    finish  ///< the rest
+  };
+  Part part = Part::all;  ///< see above
   /// In place of the longest lease that is in use: the word of whoever calls that none runs longer.
   /// Never less than 2 s.
   std::optional<std::chrono::milliseconds> wait = {};

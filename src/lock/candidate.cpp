@@ -213,7 +213,10 @@ std::optional<Snapshot> Candidate::complete(const Record& found, const Snapshot&
     if (!snapshot.asked_item) return spec_->server.read(spec_->key);
     const FencingToken own_fence{epoch_of(snapshot), cas.id};
     // That of the other place counts, then.
-    if (snapshot.server_item && asks_for_more(*snapshot.server_item)) return std::nullopt;
+    if (snapshot.server_item &&
+        (asks_for_more(*snapshot.server_item) || is_refused(*snapshot.server_item))) {
+      return std::nullopt;
+    }
     const FencingToken fence = fence_ ? fence_ : own_fence;
     return append(
         [&](std::string& text, const Server::Stamps&) { append_fence_word(text, token_, fence); });
@@ -539,6 +542,18 @@ bool Candidate::asks_for_more(const SeenItem& seen) {
   return !spec_->cluster->agreement().demand(*seen.item, spec_->server, spec_->key).is_here_alone();
 }
 
+/// As a second place.
+bool Candidate::is_refused(const SeenItem& seen) {
+  if (!first_place_ || !seen.item || !seen.item->confirmed) return false;
+  const Demand demand = spec_->cluster->agreement().demand(*seen.item, spec_->server, spec_->key);
+  // A later move leads from here to the first place: tokens are of that one then.
+  if (demand.here && demand.second != nullptr) return true;
+  const auto is_missing = [&](const Server* server) {
+    return server != nullptr && !first_place_->is(*server);
+  };
+  return is_missing(demand.first) || is_missing(demand.second);
+}
+
 std::uint64_t Candidate::epoch_of(const Snapshot& snapshot) {
   const Admission now = spec_->admit(snapshot, RestartGuard::off);
   if (now.start == snapshot.start) return token_epoch(now);
@@ -634,12 +649,7 @@ Candidate::Attempt Candidate::settle(const Snapshot& snapshot, Record found,
   }
   if (first_place_) {
     const bool is_same = first_place_->item().id == now.item->id;
-    const auto is_missing = [&](const Server* server) {
-      return server != nullptr && !first_place_->is(*server);
-    };
-    // A later move leads from here to the first place: tokens are of that one then.
-    const bool is_reversed = demand.here && demand.second != nullptr;
-    if (is_same || is_reversed || is_missing(demand.first) || is_missing(demand.second)) {
+    if (is_same || is_refused({now.item, {}})) {
       holding->withdraw();
       if (is_same) return SamePlace{};
       return Elsewhere{};

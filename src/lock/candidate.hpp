@@ -91,6 +91,7 @@ class Candidate {
   Attempt judge(Snapshot snapshot, Clock::time_point started);
   /// Whether it must be held elsewhere too, or only.
   [[nodiscard]] bool asks_for_more(const SeenItem& seen);
+  [[nodiscard]] bool is_refused(const SeenItem& seen);
   Attempt settle(const Snapshot& snapshot, Record found);
   Attempt settle(const Snapshot& snapshot, Record found, Clock::time_point started,
                  std::chrono::milliseconds lease, bool confirmed);

@@ -992,8 +992,13 @@ std::optional<TimerThread::Times> Holding::report(const Renewal& renewal) {
 
 void Holding::notify(EventKind kind, std::chrono::nanoseconds duration, std::string_view detail,
                      Release outcome) const {
-  const bool is_trouble = kind == EventKind::unavailable || kind == EventKind::servers_differ;
-  if (is_second_.load() && !is_trouble) return;
+  if (is_second_.load()) {
+    const bool is_trouble = kind == EventKind::unavailable || kind == EventKind::servers_differ;
+    const auto before = first();
+    const bool stands_for_it = kind == EventKind::extended && before && before->superseded_.load();
+    if (stands_for_it) return before->notify(kind, duration, detail, outcome);
+    if (!is_trouble) return;
+  }
   Event event;
   event.kind = kind;
   event.duration = duration;

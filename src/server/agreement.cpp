@@ -303,7 +303,7 @@ View Agreement::view_of(Server& at, const SeenItem& seen, const Key& key) {
             next != nullptr ? next : &routing_of(*item.next, at, key)};
   }
   if (is_meant(now.list, item.list, at)) {
-    const bool went_back = now.next != nullptr && has_gone_on && at.epochs().was_moving();
+    const bool went_back = now.next != nullptr && item.number > floor_.load();
     return went_back ? View{now.list, nullptr} : now;
   }
   if (is_meant(now.next, item.list, at)) return {now.next, nullptr};
@@ -319,6 +319,7 @@ View Agreement::view_of(Server& at, const SeenItem& seen, const Key& key) {
 }
 
 void Agreement::learn(Server& at, const SeenItem& seen, const Key& key) {
+  if (seen.item->next) floor_.store(seen.item->floor);
   set_view(view_of(at, seen, key), at, key);
 }
 
@@ -504,7 +505,7 @@ Admission Agreement::admit(Server& server, const Key& key, const Snapshot& snaps
     }
     const bool is_new = !epochs.knows_any();
     const auto restart = epochs.see(*item, seen.found->cas.id, lease, seen.start, Clock::now());
-    if (&view() == before) server.agreed_view.store(before, std::memory_order_release);
+    server.agreed_view.store(&view() == before ? before : nullptr, std::memory_order_release);
     if (is_new || restart) check_addresses(server, key);
     if (restart && options_.observer) {
       Event event;

@@ -139,6 +139,8 @@ class Agreement {
   std::atomic<Views*> views_{nullptr};
   std::atomic<const View*> view_{nullptr};
   std::atomic<const View*> last_move_{nullptr};
+  std::atomic<std::uint64_t> floor_{
+      0};  // of that move; a server that it left again has a higher number
   const Routing* configured_ = nullptr;
   const Routing* configured_next_ = nullptr;
   std::atomic<const Routing*> announced_{nullptr};  // the last to which it has moved

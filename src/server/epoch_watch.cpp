@@ -78,7 +78,6 @@ std::optional<milliseconds> EpochWatch::see(const ServerItem& found, std::uint64
   }
   next.number = found.number;
   next.cas = cas;
-  next.moving = found.next.has_value();
   next.start = start;
   next.made = found.made;
   next.max_lease = std::max({next.max_lease, found.max_lease, lease});
@@ -135,11 +134,6 @@ bool EpochWatch::is_back(const ServerItem& found, Clock::time_point asked) const
 bool EpochWatch::has_gone_on(std::uint64_t id, std::uint64_t cas) const {
   const MutexLock lock(mutex_);
   return known().id == id && cas > known().cas;
-}
-
-bool EpochWatch::was_moving() const {
-  const MutexLock lock(mutex_);
-  return known().moving;
 }
 
 bool EpochWatch::is_since(const ServerItem* found, Clock::time_point time) const {

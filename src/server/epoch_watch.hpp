@@ -64,8 +64,6 @@ class EpochWatch {
   /// Whether this very item was found well before, and was written since: it was never lost, so what
   /// it says now has come from that by moves.
   [[nodiscard]] bool has_gone_on(std::uint64_t id, std::uint64_t cas) const;
-  /// Whether the item that was seen last was in a move.
-  [[nodiscard]] bool was_moving() const;
   /// `time` is that of the server's clock, at the earliest; nothing where it was not asked since
   /// the epoch was first seen.
   [[nodiscard]] Admission decide(RestartGuard guard, Clock::time_point now,
@@ -83,7 +81,6 @@ class EpochWatch {
     std::uint64_t id = 0;      // 0: none was seen yet
     std::uint64_t number = 0;  // the highest
     std::uint64_t cas = 0;     // of the item
-    bool moving = false;       // its list was
     std::uint64_t start = 0;   // of the server that keeps it
     std::int64_t made = 0;     // by its clock
     Clock::time_point first_seen{};

@@ -40,7 +40,9 @@ struct LockSpec {
   /// Where the lists have not changed since it was made.
   [[nodiscard]] bool is_current() const { return view == &cluster->agreement().view(); }
   /// Whether an item that has the list of the client's view asks for this server alone.
-  [[nodiscard]] bool is_plain() const { return is_by_view && is_current(); }
+  [[nodiscard]] bool is_plain() const {
+    return is_by_view && view->next == nullptr && is_current();
+  }
   Admission admit(const Snapshot& snapshot, RestartGuard guard) const {
     return cluster->agreement().admit(server, key, snapshot, options.timeout, guard);
   }

@@ -59,6 +59,13 @@ class Metrics : public testing::Test {
 /// One of everything that is counted.
 void make_all_events(LocalServer& server, const mcl::MemcachedClient& client) {
   {
+    mcl::Lock first(client, "first");  // so that the server knows a list
+    ASSERT_TRUE(first.try_lock());
+    const LocalServer another;
+    const mcl::MemcachedClient other(server.address() + "," + another.address(), client.options());
+    EXPECT_THROW((void)mcl::Lock(other, "a", {.scope = "s"}).try_lock(), mcl::ServersDiffer);
+  }
+  {
     mcl::Lock lock(client, "a", {.scope = "s"});
     lock.lock();
     ASSERT_TRUE(lock.extend());
@@ -117,7 +124,7 @@ TEST_F(Metrics, CountWhatHappens) {
   EXPECT_EQ(outcome("lock", "acquired"), 4);
   EXPECT_EQ(outcome("lock", "timed_out"), 1);
   EXPECT_EQ(outcome("lock", "cancelled"), 1);
-  EXPECT_EQ(outcome("lock", "unavailable"), 1);
+  EXPECT_EQ(outcome("lock", "unavailable"), 2);
   EXPECT_EQ(outcome("zlock", "acquired"), 1);
   EXPECT_EQ(outcome("zlock", "unlocked"), 1);
   EXPECT_EQ(value("memcachedlock_held" + lock), 0);

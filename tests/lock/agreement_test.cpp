@@ -569,4 +569,187 @@ TEST_F(Moving, ShowTellsWhatEachServerSays) {
   }
 }
 
+// ---- what was found by trying
+
+// Fault: a client with a list that is in force nowhere any more rolls it back. Promise: it is a
+// move like any other, and who holds by the list in force holds on.
+TEST_F(Moving, AMoveBackByAClientOfTheOldListWaitsForTheListInForce) {
+  const LocalServer d;
+  const std::string cd = c.address() + "," + d.address();
+  EXPECT_TRUE(mcl::Lock(mcl::MemcachedClient(ab), "key", {.timeout = 1s}).try_lock());
+  ASSERT_EQ(move(ab, cd), mcl::Moved::moved);
+  mcl::Lock one(mcl::MemcachedClient(cd), "key", {.timeout = 3s});
+  ASSERT_TRUE(one.try_lock());
+  ASSERT_EQ(move(ab, ab), mcl::Moved::moved);
+  EXPECT_FALSE(one.owns_lock());  // it has waited for that lease
+  EXPECT_TRUE(mcl::Lock(mcl::MemcachedClient(ab), "key").try_lock());
+}
+
+// Fault: all that is known of a list is lost. Promise: leases from before are waited for.
+TEST_F(Moving, ServersThatRememberNothingMayHaveLostLocks) {
+  const mcl::MemcachedClient client(a.address(), {.restart_window = 3s});
+  mcl::Lock one(client, "key", {.timeout = 2s});
+  ASSERT_TRUE(one.try_lock());
+  ASSERT_EQ(a.ask("delete memcachedlock:^server"), "DELETED\r\n");
+  ASSERT_EQ(mcl::move_servers(client, ab), mcl::Moved::moved);
+  EXPECT_FALSE(one.owns_lock());
+}
+
+// Fault: an old server is started anew, and its item is made by the mover. Promise: who is strict
+// waits for leases from before, there too.
+TEST_F(Moving, AnItemThatTheMoverMakesForAnOldServerIsGuarded) {
+  const mcl::MemcachedClient client(ab);
+  EXPECT_TRUE(mcl::Lock(client, "key", {.timeout = 1h}).try_lock());
+  a.stop();
+  a.start();
+  ASSERT_EQ(move(ab, abc, {.part = mcl::MoveOptions::Part::begin}), mcl::Moved::begun);
+  EXPECT_EQ(item(c).find(" 0 "), item(c).rfind(" 0 "));
+  const mcl::MemcachedClient fresh(ab);
+  int let_in = 0;
+  for (int i = 0; i < 60; ++i) {
+    if (fresh.server_of(key(i)).to_string() != a.address()) continue;
+    mcl::Lock lock(fresh, key(i), {.restart_guard = mcl::RestartGuard::strict});
+    if (lock.try_lock()) ++let_in;
+  }
+  EXPECT_EQ(let_in, 0);
+}
+
+// Fault: the list of one server is moved to another one server. Promise: they are not taken for
+// each other.
+TEST_F(Moving, OneServerMayFollowAnother) {
+  const auto recorder = std::make_shared<Recorder>();
+  const mcl::MemcachedClient client(a.address(), {.observer = recorder});
+  mcl::Lock lock(client, "key", {.timeout = 1s, .renew = true});
+  lock.lock();
+  ASSERT_EQ(move(a.address(), c.address()), mcl::Moved::moved);
+  a.stop();
+  const int extended = recorder->count(mcl::EventKind::extended);
+  ASSERT_TRUE(eventually([&] { return recorder->count(mcl::EventKind::extended) > extended + 2; }));
+  EXPECT_TRUE(lock.owns_lock());
+  EXPECT_FALSE(mcl::Lock(mcl::MemcachedClient(c.address()), "key").try_lock());
+  a.start();  // empty: a client that looks there again is not let in by it
+  mcl::Lock other(client, "key");
+  EXPECT_FALSE(other.try_lock());
+}
+
+// Promise: a move that has begun can be taken back, also where the new server has died.
+TEST_F(Moving, AMoveThatHasBegunCanBeTakenBack) {
+  const std::string moving = moving_key(ab, abc);
+  const mcl::MemcachedClient client(ab);
+  mcl::Lock one(client, moving, {.timeout = 2s, .renew = true});
+  ASSERT_TRUE(one.try_lock());
+  ASSERT_EQ(move(ab, abc, {.part = mcl::MoveOptions::Part::begin}), mcl::Moved::begun);
+  ASSERT_TRUE(eventually([&] { return !c.get("memcachedlock:" + moving).empty(); }));
+  c.stop();
+  ASSERT_EQ(move(ab, ab, {.gone = mcl::parse_servers(c.address())}), mcl::Moved::moved);
+  std::this_thread::sleep_for(3s);  // longer than a lease: for nothing to happen
+  EXPECT_TRUE(one.owns_lock());
+  const auto token = one.fencing_token();
+  EXPECT_EQ(one.release(), mcl::Release::released);
+  mcl::Lock next(client, moving);
+  EXPECT_TRUE(next.try_lock());
+  EXPECT_GT(next.fencing_token(), token);
+}
+
+// Fault: two movers to different lists at once. Promise: one goes on, the other is refused.
+TEST_F(Moving, TwoAtOnceEndWithOneOfThem) {
+  const LocalServer d;
+  const std::string abd = ab + "," + d.address();
+  EXPECT_TRUE(mcl::Lock(mcl::MemcachedClient(ab), "key", {.timeout = 1s}).try_lock());
+  std::atomic<int> moved{0};
+  std::atomic<int> refused{0};
+  const auto try_to = [&](const std::string& to) {
+    try {
+      if (move(ab, to) == mcl::Moved::moved) ++moved;
+    } catch (const mcl::ServerError&) {
+      ++refused;
+    }
+  };
+  {
+    const std::jthread one([&] { try_to(abc); });
+    const std::jthread other([&] { try_to(abd); });
+  }
+  EXPECT_EQ(moved, 1);
+  EXPECT_EQ(refused, 1);
+  EXPECT_NE(item(c).empty(), item(d).empty());  // the other has written nothing
+}
+
+TEST_F(Moving, TokensRiseForKeysThatStayWhileOthersMove) {
+  const LocalServer d;
+  const std::string ad = a.address() + "," + d.address();
+  std::string staying;  // that moved to a in the first move, and stays in the second
+  for (int i = 0; staying.empty(); ++i) {
+    const auto at = [&](const std::string& list) {
+      return mcl::MemcachedClient(list).server_of(key(i)).to_string();
+    };
+    if (at(ad) == d.address() && at(ab) == b.address() && at(abc) == b.address()) staying = key(i);
+  }
+  const mcl::LockOptions brief{.timeout = 1s};
+  const mcl::MemcachedClient idle(ad);
+  EXPECT_TRUE(mcl::Lock(idle, staying, brief).try_lock());
+  ASSERT_EQ(move(ad, ab), mcl::Moved::moved);
+  ASSERT_EQ(move(ab, abc, {.part = mcl::MoveOptions::Part::begin}), mcl::Moved::begun);
+  mcl::FencingToken last;
+  for (const std::string& list : {ad, ab, abc}) {
+    const mcl::MemcachedClient fresh(list);
+    mcl::Lock lock(list == ad ? idle : fresh, staying, brief);
+    ASSERT_TRUE(lock.try_lock());
+    EXPECT_GT(lock.fencing_token(), last);
+    last = lock.fencing_token();
+  }
+}
+
+// Fault: an observer that releases a lock when the list has moved. Promise: no lock of ours is held
+// while it is called.
+TEST_F(Moving, AnObserverMayReleaseWhenTheListHasMoved) {
+  struct Releaser : Recorder {
+    void on_event(const mcl::Event& event) override {
+      Recorder::on_event(event);
+      if (event.kind == mcl::EventKind::servers_moved && lock != nullptr) (void)lock->release();
+    }
+    mcl::Lock* lock = nullptr;
+  };
+  const auto observer = std::make_shared<Releaser>();
+  const mcl::MemcachedClient client(ab, {.observer = observer});
+  mcl::Lock lock(client, moving_key(ab, abc), {.timeout = 1s, .renew = true});
+  mcl::Lock other(client, "other", {.timeout = 1s, .renew = true});
+  lock.lock();
+  other.lock();
+  observer->lock = &lock;
+  ASSERT_EQ(move(ab, abc), mcl::Moved::moved);
+  ASSERT_TRUE(eventually([&] { return observer->count(mcl::EventKind::servers_moved) == 1; }));
+  const int extended = observer->count(mcl::EventKind::extended);
+  ASSERT_TRUE(eventually([&] { return observer->count(mcl::EventKind::extended) > extended + 3; }));
+  EXPECT_TRUE(other.owns_lock());
+  EXPECT_FALSE(lock.owns_lock());
+}
+
+TEST_F(Agreement, TooManyServersAreNoList) {
+  std::string list = a.address();
+  for (int i = 1; i <= 100; ++i) list += ",192.0.2.1:" + std::to_string(i);
+  EXPECT_THROW(mcl::MemcachedClient{list}, mcl::InvalidServers);
+  put_item(a, "mcl-server1 ab 5 1000 9 *" + list);
+  EXPECT_THROW((void)mcl::Lock(mcl::MemcachedClient(a.address()), "key").try_lock(),
+               mcl::ServerError);
+}
+
+// Fault: a server does not answer when a longer lease than any before is to be put down. Promise:
+// it is refused, again and again.
+TEST_F(Agreement, ALongerLeaseNeedsAllServersEachTime) {
+  const mcl::MemcachedClient client(ab, {.operation_timeout = 200ms});
+  EXPECT_TRUE(mcl::Lock(client, "key", {.timeout = 1s}).try_lock());
+  std::string at_a;
+  for (int i = 0; at_a.empty(); ++i) {
+    if (client.server_of(key(i)).to_string() == a.address()) at_a = key(i);
+  }
+  b.pause();
+  for (int tries = 0; tries < 3; ++tries) {
+    EXPECT_THROW((void)mcl::Lock(client, at_a, {.timeout = 8s}).try_lock(), mcl::Unavailable);
+  }
+  EXPECT_TRUE(mcl::Lock(client, at_a, {.timeout = 1s}).try_lock());
+  b.resume();
+  EXPECT_TRUE(mcl::Lock(client, at_a, {.timeout = 8s}).try_lock());
+  EXPECT_NE(item(b).find(" 8000 "), std::string::npos);
+}
+
 }  // namespace

@@ -149,11 +149,6 @@ TEST_F(EpochWatches, KnowWhatHasComeFromAnItemThatWasWell) {
   EXPECT_TRUE(watch.has_gone_on(1, 6));
   EXPECT_FALSE(watch.has_gone_on(1, 4));  // read before
   EXPECT_FALSE(watch.has_gone_on(2, 6));
-  EXPECT_FALSE(watch.was_moving());
-  ServerItem moving{1, first_start, 1s};
-  moving.next = MarkedList{"a:1", "a:1"};
-  see(moving, 0ms, 6);
-  EXPECT_TRUE(watch.was_moving());
 }
 
 TEST_F(EpochWatches, NumbersFollowTheStartOfTheServerAndNeverFall) {
