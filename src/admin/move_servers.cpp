@@ -6,6 +6,7 @@
 #include <condition_variable>
 #include <map>
 #include <memory>
+#include <set>
 #include <utility>
 
 #include "base/mutex.hpp"
@@ -132,13 +133,12 @@ class Move {
           if (!begin()) break;
           if (options_.part == MoveOptions::Part::begin) return Moved::begun;
           wait_for(options_.wait.value_or(longest_));
-          if (!is_as_written()) break;
-          finish();
-          return Moved::moved;
+          if (is_as_written() && finish()) return Moved::moved;
+          break;
         case State::finishing:
           if (options_.part == MoveOptions::Part::begin) return Moved::begun;
-          finish();
-          return Moved::moved;
+          if (finish()) return Moved::moved;
+          break;
       }
     }
     throw ServerError("the servers lose their memory all the time: the list was not moved");
@@ -173,6 +173,7 @@ class Move {
     bool any_at_end = false;
     bool any_old = false;
     bool any_to_go_back = false;
+    std::set<std::string> left_out_of;
     floor_ = 0;
     bool all_at_end = true;
     bool any_confirmed = false;
@@ -194,7 +195,8 @@ class Move {
         continue;
       }
       any_confirmed = true;
-      if (!is_in_use(*item)) {  // left out by an earlier move
+      if (!is_in_use(*item)) {  // left out by an earlier move, or by this one
+        left_out_of.insert(item->list.text);
         all_at_end = all_at_end && !is_of_new;
         continue;
       }
@@ -220,7 +222,7 @@ class Move {
       from_ = &from;
     }
     if (!problems.empty()) refuse(problems);
-    if (any_to_go_back && any_old) {
+    if (any_to_go_back && (any_old_of(*from_) || left_out_of.contains(from_->text()))) {
       problems.push_back(
           fmt::format("the move to \"{}\" has reached its last step: let it end, and then move "
                       "back (memcachedlock "
@@ -373,11 +375,14 @@ class Move {
       floor_ = std::max({floor_, item->number, item->floor});
       longest_known = std::max(longest_known, item->max_lease);
     }
-    // The epoch of one that is gone can't be read. It was no higher than the time of its clock.
+    // The number of one that is gone, or has lost its memory, can't be read. It was no higher than
+    // the time of its clock.
     constexpr std::chrono::seconds clocks_apart{10};
+    constexpr std::chrono::seconds this_second{1};
     for (const Found* one : all) {
-      if (options_.gone.empty()) break;
-      floor_ = std::max(floor_, one->server->time_number(clocks_apart));
+      const bool is_lost = one->item() == nullptr && names(*from_, *one->server);
+      if (options_.gone.empty() && !is_lost) continue;
+      floor_ = std::max(floor_, one->server->time_number(is_lost ? this_second : clocks_apart));
     }
     floor_ = std::min(floor_, ServerItem::max_number - 1) + 1;
     if (all_joint) {
@@ -458,83 +463,99 @@ class Move {
     return true;
   }
 
-  /// From both lists to the old one: nobody holds by the new one alone yet. False where another
-  /// came between.
+  /// Whether this list alone is in force at one of its servers.
+  [[nodiscard]] bool any_old_of(const Routing& list) {
+    return std::any_of(fleet_->all().begin(), fleet_->all().end(), [&](const Found& one) {
+      const ServerItem* const item = one.item();
+      return item != nullptr && item->confirmed && !item->next && item->list.text == list.text();
+    });
+  }
+
+  /// What is there after a write in place of what was read.
+  void write(Found& one, const Server::MakeItem& make) const {
+    std::optional<detail::Cas> replaced;
+    if (one.item() != nullptr) replaced = one.seen->cas;
+    one.seen = one.server->write_item({}, make, replaced).found;
+  }
+
+  /// From both lists to the old one: nobody holds by the new one alone yet. Like finish(), it
+  /// begins with the first server of the old list, so of the two one is refused before it has
+  /// written anything. False where another came between.
   bool go_back() {
     tell(MoveProgress::Step::begin);
+    const auto is_back = [&](const Found& one) {
+      const ServerItem* const item = one.item();
+      return item != nullptr && !item->next && item->list.text == to_.text();
+    };
     for (Found* one : places()) {
-      const ServerItem* const before = one->item();
-      if (before == nullptr || !before->next) continue;
       check_stop();
-      ServerItem item = *before;
-      item.number = std::min(std::max(item.number, item.floor) + 1, ServerItem::max_number);
-      item.list = marked(to_, *one);
-      item.next.reset();
-      item.floor = 0;
-      one->seen =
-          one->server
-              ->write_item(
-                  {},
-                  [&](const detail::ClockReading&, std::int64_t) { return std::optional(item); },
-                  one->seen->cas)
-              .found;
-      if (one->item() == nullptr || one->item()->next) return false;
+      const bool is_old = names(to_, *one->server);
+      const ServerItem* const before = one->item();
+      if (is_back(*one) || (before == nullptr && !is_old)) continue;
+      if (before != nullptr && !before->next) return false;
+      write(*one, [&](const detail::ClockReading& reading, std::int64_t made) {
+        ServerItem item = before != nullptr
+                              ? *before
+                              : one->server->epochs().fresh(milliseconds(1), reading, made, floor_);
+        // Above all tokens of the move.
+        if (is_old)
+          item.number = std::min(std::max(item.number, floor_ + 1), ServerItem::max_number);
+        item.confirmed = true;
+        item.list = marked(to_, *one);
+        item.next.reset();
+        item.floor = 0;
+        return std::optional(item);
+      });
+      if (!is_back(*one)) return false;
     }
     return true;
   }
 
-  void finish() {
+  /// False where another came between: what is there now is to be looked at again.
+  bool finish() {
     tell(MoveProgress::Step::finish);
+    const auto is_there = [&](const Found& one) {
+      const ServerItem* const item = one.item();
+      return item != nullptr && item->confirmed && !item->next && item->list.text == to_.text();
+    };
     for (Found* one : places()) {
-      constexpr int max_tries = 64;  // others may raise its longest lease, or make it anew
-      for (int tries = 0;; ++tries) {
-        check_stop();
-        const ServerItem* const before = one->item();
-        if (before != nullptr && !before->next && before->confirmed &&
-            before->list.text == to_.text()) {
-          break;
-        }
-        if (tries == max_tries) {
-          throw Unavailable("the move is not finished: others write all the time; begin it again",
-                            {}, one->server->name());
-        }
-        const auto make = [&](const detail::ClockReading& reading, std::int64_t made) {
-          ServerItem item = before != nullptr
-                                ? *before
-                                : one->server->epochs().fresh(longest_, reading, made, floor_);
-          item.number = std::max({item.number, item.floor, floor_});
-          item.confirmed = true;
-          item.list = marked(to_, *one);
-          item.next.reset();
-          item.floor = 0;
-          return std::optional(item);
-        };
-        std::optional<detail::Cas> replaced;
-        if (before != nullptr) replaced = one->seen->cas;
-        one->seen = one->server->write_item({}, make, replaced).found;
-        if (one->seen && one->item() == nullptr) {
-          throw ServerError(
-              fmt::format("{} keeps something else in place of its list", one->server->name()), {},
-              one->server->name());
-        }
-      }
+      check_stop();
+      const ServerItem* const before = one->item();
+      if (is_there(*one)) continue;
+      write(*one, [&](const detail::ClockReading& reading, std::int64_t made) {
+        ServerItem item = before != nullptr
+                              ? *before
+                              : one->server->epochs().fresh(longest_, reading, made, floor_);
+        item.number = std::max({item.number, item.floor, floor_});
+        item.confirmed = true;
+        item.list = marked(to_, *one);
+        item.next.reset();
+        item.floor = 0;
+        return std::optional(item);
+      });
+      if (!is_there(*one)) return false;
     }
+    return true;
   }
 
   /// No list was ever in force, so nothing is locked: the new one is the first.
   Moved begin_anew() {
     tell(MoveProgress::Step::begin);
+    // Also elsewhere: a client may be about to confirm its first list.
     for (Found& one : fleet_->all()) {
-      if (!names(to_, *one.server) || one.item() == nullptr) continue;
-      if (one.item()->confirmed && one.item()->list.text == to_.text()) continue;
+      if (one.item() == nullptr || one.item()->list.text == to_.text()) continue;
       const ServerItem before = *one.item();
-      const auto make = [&](const detail::ClockReading&, std::int64_t) {
+      if (before.confirmed) continue;
+      write(one, [&](const detail::ClockReading&, std::int64_t) {
         ServerItem item = before;
-        item.list = detail::Agreement::marked(to_, one.server->name());
-        item.confirmed = false;
+        item.list = marked(to_, one);
         return std::optional(item);
-      };
-      one.seen = one.server->write_item({}, make, one.seen->cas).found;
+      });
+      if (one.item() == nullptr || one.item()->confirmed || one.item()->list.text != to_.text()) {
+        throw Unavailable(
+            fmt::format("{} was given another list meanwhile; begin it again", one.server->name()),
+            {}, one.server->name());
+      }
     }
     detail::Agreement fresh(to_.text(), agreement_.options());
     Server& first = *fresh.configured().servers().front();

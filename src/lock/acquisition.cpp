@@ -297,7 +297,12 @@ std::optional<bool> Acquisition::act_on_second(Candidate::Attempt result) {
 /// At once; for event loops in the thread of the server that is asked then, as it may be silent.
 std::optional<bool> Acquisition::go_on() {
   if (how_ != Waiting::event_loop) return std::nullopt;
-  goes_on_ = true;
+  constexpr int most = 8;  // before it pauses, as a thread does
+  goes_on_ = ++places_ < most;
+  if (goes_on_) return false;
+  places_ = 0;
+  again_ = Clock::now() + std::chrono::milliseconds(10);
+  if (waiter_) waiter_->ask_after(again_ - Clock::now());
   return false;
 }
 

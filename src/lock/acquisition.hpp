@@ -120,6 +120,7 @@ class Acquisition {
   std::optional<LocalQueue::Waiter> waiter_;
   bool napping_ = false;  // in line
   bool goes_on_ = false;  // at once, in another thread perhaps
+  int places_ = 0;        // how often it did
   bool acquired_ = false;
   bool asked_ = false;  // memcached, in the last attempt
   bool ever_asked_ = false;

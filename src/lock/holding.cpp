@@ -64,9 +64,11 @@ bool Holding::join(const std::shared_ptr<Holding>& second) {
   }
   {
     const MutexLock lock(places_mutex_);
-    if (second_) return false;
+    if (second_ && !dropped_second_.load()) return false;
+    if (second_) former_.push_back(std::move(second_));  // others may look at it just now
     second_ = second;
     second_seen_.store(second_.get());
+    dropped_second_.store(false);
   }
   if (second->suffices_.load()) supersede();
   return true;
@@ -275,7 +277,7 @@ void Holding::take_place(Server& other) {
   FencingToken fence;
   {
     const MutexLock lock(places_mutex_);
-    if (second_) return;
+    if (second_ && !dropped_second_.load()) return;
   }
   label = thread_label();
   if (spec_->options.owner.is_named()) fence = fence_;
@@ -388,11 +390,18 @@ Holding::Write Holding::rewrite(bool reserved, milliseconds lease) {
     return next->rewrite(reserved, std::max(lease, next->lease_.load()));
   };
   const auto known = dropped_second_.load() ? nullptr : second();
+  std::exception_ptr trouble;
   if (known) {
-    const Write there = rewrite_second(known);
-    if (there != Write::done || superseded_.load()) return there;
+    Write there = Write::uncounted;
+    try {
+      there = rewrite_second(known);
+    } catch (const Error&) {  // this place may do for itself by now
+      trouble = std::current_exception();
+    }
+    if (there == Write::lost || superseded_.load()) return there;
   }
   const Write here = rewrite_here(reserved, lease);
+  if (trouble && !dropped_second_.load()) std::rethrow_exception(trouble);
   const auto next = dropped_second_.load() ? nullptr : second();
   if (here != Write::done || next == known || !next) return here;
   return rewrite_second(next);
@@ -411,7 +420,8 @@ bool Holding::extend(milliseconds lease) {
     lease = std::max(lease, lease_.load());
     // A restart guard must know a longer lease before it counts, as it does for an acquire.
     if (owns() && lease > lease_.load()) {
-      for (auto place = shared_from_this(); place; place = place->second()) {
+      for (auto place = shared_from_this(); place;
+           place = place->dropped_second_.load() ? nullptr : place->second()) {
         Server& server = place->spec_->server;
         if (place->superseded_.load()) continue;
         (void)spec_->cluster->agreement().admit(server, spec_->key, server.read(spec_->key), lease,

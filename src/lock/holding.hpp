@@ -232,8 +232,9 @@ class Holding final : public TimerThread::Task, public std::enable_shared_from_t
 
   // In a chain: the first place, which the owner has, and those that were taken after it.
   mutable Mutex places_mutex_;
-  std::shared_ptr<Holding> second_ MCL_GUARDED_BY(places_mutex_);  // set once
-  std::weak_ptr<Holding> first_ MCL_GUARDED_BY(places_mutex_);     // of which this is the second
+  std::shared_ptr<Holding> second_ MCL_GUARDED_BY(places_mutex_);
+  std::vector<std::shared_ptr<Holding>> former_ MCL_GUARDED_BY(places_mutex_);  // that were dropped
+  std::weak_ptr<Holding> first_ MCL_GUARDED_BY(places_mutex_);  // of which this is the second
   std::string place_trouble_ MCL_GUARDED_BY(places_mutex_);
   std::atomic<const Holding*> second_seen_{nullptr};
   std::atomic<bool> is_second_{false};

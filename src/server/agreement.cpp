@@ -323,23 +323,30 @@ void Agreement::learn(Server& at, const SeenItem& seen, const Key& key) {
   set_view(view_of(at, seen, key), at, key);
 }
 
-/// One that has gone to the same list, of those that this client knew before.
+/// One that has gone on to it, of those that this client knew before.
 void Agreement::learn_by_others(Server& at, const SeenItem& seen, const Key& key) {
   try {
     learn(at, seen, key);
+    return;
   } catch (const ServersDiffer&) {
-    if (seen.item->next) throw;
-    for (Server* other : view().list->servers()) {
-      if (other == &at || !other->epochs().knows_any()) continue;
+    constexpr std::size_t most = 3;  // to wait for
+    std::size_t failed = 0;
+    for (Server* other : servers_of_view(&at)) {
+      if (!other->epochs().knows_any() || is_silent(*other)) continue;
+      if (failed == most) break;
+      const View before = view();
       try {
-        const auto there = other->read_item(key.text()).found;
+        const auto there = other->read_item(key.text(), limit_for(most)).found;
         if (there && there->item && there->item->confirmed) learn(*other, *there, key);
-      } catch (const Error&) {  // it says nothing
+      } catch (const Error& error) {
+        if (dynamic_cast<const Unavailable*>(&error) == nullptr) continue;
+        note_silent(*other);
+        ++failed;
       }
-      if (is_meant(view().list, seen.item->list, at)) return learn(at, seen, key);
+      if (view() != before) break;
     }
-    throw;
   }
+  learn(at, seen, key);
 }
 
 void Agreement::check(Server& server, const std::optional<SeenItem>& seen, const Key& key) {

@@ -738,17 +738,20 @@ TEST_F(Agreement, TooManyServersAreNoList) {
 TEST_F(Agreement, ALongerLeaseNeedsAllServersEachTime) {
   const mcl::MemcachedClient client(ab, {.operation_timeout = 200ms});
   EXPECT_TRUE(mcl::Lock(client, "key", {.timeout = 1s}).try_lock());
-  std::string at_a;
-  for (int i = 0; at_a.empty(); ++i) {
-    if (client.server_of(key(i)).to_string() == a.address()) at_a = key(i);
-  }
+  int number = 0;
+  const auto next_at_a = [&] {
+    while (client.server_of(key(++number)).to_string() != a.address()) {
+    }
+    return key(number);
+  };
   b.pause();
   for (int tries = 0; tries < 3; ++tries) {
-    EXPECT_THROW((void)mcl::Lock(client, at_a, {.timeout = 8s}).try_lock(), mcl::Unavailable);
+    mcl::Lock longer(client, next_at_a(), {.timeout = 8s});
+    EXPECT_THROW((void)longer.try_lock(), mcl::Unavailable);
   }
-  EXPECT_TRUE(mcl::Lock(client, at_a, {.timeout = 1s}).try_lock());
+  EXPECT_TRUE(mcl::Lock(client, next_at_a(), {.timeout = 1s}).try_lock());
   b.resume();
-  EXPECT_TRUE(mcl::Lock(client, at_a, {.timeout = 8s}).try_lock());
+  EXPECT_TRUE(mcl::Lock(client, next_at_a(), {.timeout = 8s}).try_lock());
   EXPECT_NE(item(b).find(" 8000 "), std::string::npos);
 }
 

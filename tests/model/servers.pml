@@ -3,7 +3,7 @@
  * stop anywhere. places.pml has the queues and messages; here a record is only held or free.
  *
  * One key. Server o keeps it under OLD, n under NEW; both are in both lists. CLIENTS clients start
- * with either list and lock ATTEMPTS times. LOSSES items are lost, by themselves, so leases go on.
+ * with either list, and try ATTEMPTS times at most. LOSSES items are lost, by themselves, so leases go on.
  * Nobody dies but the mover, and whoever holds releases at last.
  *
  * Checked: one holder within leases; tokens rise.
@@ -24,7 +24,7 @@
 #define CLIENTS 2
 #endif
 #ifndef ATTEMPTS
-#define ATTEMPTS 1
+#define ATTEMPTS 2 /* with those in vain */
 #endif
 #ifndef LOSSES
 #define LOSSES 1
@@ -111,7 +111,7 @@ active [CLIENTS] proctype client() {
 
 again:
   if
-  :: attempts == ATTEMPTS * 3 -> goto finished /* nor for ever */
+  :: attempts == ATTEMPTS -> goto finished
   :: else -> attempts++
   fi;
   if
@@ -230,11 +230,6 @@ holding:
     if :: holder[O] == i + 1 -> holder[O] = 0 :: else -> skip fi;
     seen = 0; seen_number = 0; seen_floor = 0; got = false; both = false
   };
-  if
-  :: attempts < ATTEMPTS * 2 -> goto again
-  :: else -> skip
-  fi;
-
 finished:
   skip;
   d_step {
