@@ -727,7 +727,7 @@ TEST_F(Moving, AnObserverMayReleaseWhenTheListHasMoved) {
 TEST_F(Agreement, TooManyServersAreNoList) {
   std::string list = a.address();
   for (int i = 1; i <= 100; ++i) list += ",192.0.2.1:" + std::to_string(i);
-  EXPECT_THROW(mcl::MemcachedClient{list}, mcl::InvalidServers);
+  EXPECT_THROW((void)mcl::MemcachedClient(list), mcl::InvalidServers);
   put_item(a, "mcl-server1 ab 5 1000 9 *" + list);
   EXPECT_THROW((void)mcl::Lock(mcl::MemcachedClient(a.address()), "key").try_lock(),
                mcl::ServerError);
