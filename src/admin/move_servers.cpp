@@ -351,7 +351,7 @@ class Move {
                   [&](const detail::ClockReading&, std::int64_t) { return std::optional(item); },
                   one->seen->cas)
               .found;
-      if (one->item() == nullptr || one->item()->number != item.number) return false;
+      if (one->item() == nullptr || *one->item() != item) return false;
     }
     return true;
   }
