@@ -47,6 +47,7 @@ case ${1:-} in
     stage fuzzers tests/fuzz/run.sh 6
     stage torture tests/torture.sh 40
     stage "torture of datagrams" tests/torture.sh 20 "$RANDOM" datagrams
+    stage "torture of moves" tests/torture.sh 30 "$RANDOM" moves
     stage "torture of stores" tests/store_torture.sh 20
     stage arm64 tests/packaging/cross_test.sh arm64
     stage i386 tests/packaging/cross_test.sh i386

@@ -99,4 +99,16 @@ expect right "log: 2 clients, 1 fault" -DFAULTS=1
   expect wrong "log: SEEN_FROM_SENT" -DSEEN_FROM_SENT $three $small
   expect wrong "log: NO_LOOK" -DNO_LOOK -DLIVE -DFAULTS=0 -DLEASE=4 -DGRACE=3
 }
+
+model=places.pml
+expect right "places: 2 clients, a move that may stop" -DCLIENTS=2
+for variant in NO_WAIT READ_FIRST EXTEND_ALONE TOKEN_FROM_O NO_ITEM NO_PLACE; do
+  expect wrong "places: $variant" -DCLIENTS=2 -D$variant
+done
+
+# Too many states for the protocol as it is.
+model=servers.pml
+for variant in NO_WAIT READ_FIRST EXTEND_ALONE NO_LOOK NO_FLOOR; do
+  expect wrong "servers: $variant" -D$variant
+done
 finish
