@@ -65,6 +65,7 @@ class Fleet {
   }
   /// Those that are named by what was found; those that were left out tell by which list.
   void add_named(const std::vector<ServerAddress>& gone = {}) {
+    // NOLINTNEXTLINE(modernize-loop-convert): add() makes it longer
     for (std::size_t at = 0; at < all_.size(); ++at) {
       const ServerItem* const item = all_[at].item();
       if (item == nullptr) continue;
@@ -216,7 +217,7 @@ class Move {
       }
       const Routing& from = agreement_.routing(item->list.text);
       if (from_ != nullptr && from_ != &from) {
-        problems.push_back(fmt::format("{} is used with \"{}\", but others with \"{}\"",
+        problems.push_back(fmt::format(R"({} is used with "{}", but others with "{}")",
                                        one.server->name(), from.text(), from_->text()));
       }
       from_ = &from;

@@ -247,7 +247,7 @@ std::optional<bool> Acquisition::act_on_second(Candidate::Attempt result) {
   if (auto* holding = std::get_if<std::shared_ptr<Holding>>(&result)) {
     const auto first = std::move(second_->first);
     second_.reset();
-    first->join_first(std::move(*holding));
+    first->join_first(*holding);
     if (!first->owns()) {  // it took too long
       first->withdraw();
       go_to(nullptr);

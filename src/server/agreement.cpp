@@ -507,7 +507,8 @@ Admission Agreement::admit(Server& server, const Key& key, const Snapshot& snaps
     }
     if (wanted) {
       seen = server.write_item(
-          key.text(), [&](const ClockReading&, std::int64_t) { return wanted; }, seen.found->cas);
+          key.text(), [&](const ClockReading&, std::int64_t) { return std::optional(*wanted); },
+          seen.found->cas);
       continue;
     }
     const bool is_new = !epochs.knows_any();
