@@ -45,9 +45,9 @@ case ${1:-} in
     stage clang-tidy tidy
     stage models tests/model/run.sh
     stage fuzzers tests/fuzz/run.sh 6
-    stage torture tests/torture.sh 40
-    stage "torture of datagrams" tests/torture.sh 20 "$RANDOM" datagrams
-    stage "torture of moves" tests/torture.sh 30 "$RANDOM" moves
+    stage torture tests/torture.sh 30
+    stage "torture of datagrams" tests/torture.sh 15 "$RANDOM" datagrams
+    stage "torture of moves" tests/torture.sh 15 "$RANDOM" moves
     stage "torture of stores" tests/store_torture.sh 20
     stage arm64 tests/packaging/cross_test.sh arm64
     stage i386 tests/packaging/cross_test.sh i386
