@@ -337,6 +337,32 @@ class Move {
     }
   }
 
+  /// What is there after a write in place of what was read.
+  static void write(Found& one, const Server::MakeItem& make) {
+    std::optional<detail::Cas> replaced;
+    if (one.item() != nullptr) replaced = one.seen->cas;
+    one.seen = one.server->write_item({}, make, replaced).found;
+  }
+
+  /// The new list alone, where a move was.
+  void give_alone(ServerItem& item, const Found& at) const {
+    item.confirmed = true;
+    item.list = marked(to_, at);
+    item.next.reset();
+    item.floor = 0;
+  }
+
+  [[nodiscard]] static bool has_alone(const Found& one, const Routing& list) {
+    return one.item() != nullptr && !one.item()->next && one.item()->list.text == list.text();
+  }
+
+  /// Whether it is as begin() writes it.
+  [[nodiscard]] bool is_joint(const Found& one) const {
+    const ServerItem* const item = one.item();
+    return item != nullptr && item->next && item->floor == floor_ &&
+           item->next->text == to_.text() && item->list.text == from_->text();
+  }
+
   /// Who makes a lost item goes by what others have: so all have what the floor follows, before one
   /// has the floor. False where another came between.
   bool raise_all(const std::vector<Found*>& all) const {
@@ -345,13 +371,7 @@ class Move {
       check_stop();
       ServerItem item = *one->item();
       item.number = floor_ - 1;
-      one->seen =
-          one->server
-              ->write_item(
-                  {},
-                  [&](const detail::ClockReading&, std::int64_t) { return std::optional(item); },
-                  one->seen->cas)
-              .found;
+      write(*one, [&](const detail::ClockReading&, std::int64_t) { return std::optional(item); });
       if (one->item() == nullptr || *one->item() != item) return false;
     }
     return true;
@@ -396,7 +416,7 @@ class Move {
       if (all_joint) continue;
       const ServerItem* const before = one->item();
       const bool was_known = before != nullptr;
-      const auto make = [&](const detail::ClockReading& reading, std::int64_t made) {
+      write(*one, [&](const detail::ClockReading& reading, std::int64_t made) {
         ServerItem item =
             was_known ? *before : one->server->epochs().fresh(longest_known, reading, made, floor_);
         // New in use, so no lease from before runs there; unless it was lost in the move.
@@ -409,14 +429,8 @@ class Move {
         item.next = marked(to_, *one);
         item.floor = floor_;
         return std::optional(item);
-      };
-      std::optional<detail::Cas> replaced;
-      if (was_known) replaced = one->seen->cas;
-      one->seen = one->server->write_item({}, make, replaced).found;
-      if (one->item() == nullptr || !one->item()->next || one->item()->floor != floor_ ||
-          one->item()->next->text != to_.text() || one->item()->list.text != from_->text()) {
-        return false;
-      }
+      });
+      if (!is_joint(*one)) return false;
       for (const Found* other : all) {
         if (other == one) break;
         if (other->item() != nullptr && other->item()->id == one->item()->id) return false;
@@ -455,11 +469,7 @@ class Move {
       if (known == written_.end()) continue;
       fleet_->read(one);
       if (!one.trouble.empty()) throw Unavailable(one.trouble, {}, one.server->name());
-      const ServerItem* const item = one.item();
-      const bool is_same = item != nullptr && item->id == known->second && item->next &&
-                           item->next->text == to_.text() && item->list.text == from_->text() &&
-                           item->floor == floor_;
-      if (!is_same) return false;
+      if (!is_joint(one) || one.item()->id != known->second) return false;
     }
     return true;
   }
@@ -467,16 +477,8 @@ class Move {
   /// Whether this list alone is in force at one of its servers.
   [[nodiscard]] bool any_old_of(const Routing& list) {
     return std::any_of(fleet_->all().begin(), fleet_->all().end(), [&](const Found& one) {
-      const ServerItem* const item = one.item();
-      return item != nullptr && item->confirmed && !item->next && item->list.text == list.text();
+      return has_alone(one, list) && one.item()->confirmed;
     });
-  }
-
-  /// What is there after a write in place of what was read.
-  void write(Found& one, const Server::MakeItem& make) const {
-    std::optional<detail::Cas> replaced;
-    if (one.item() != nullptr) replaced = one.seen->cas;
-    one.seen = one.server->write_item({}, make, replaced).found;
   }
 
   /// From both lists to the old one: nobody holds by the new one alone yet. Like finish(), it
@@ -484,15 +486,11 @@ class Move {
   /// written anything. False where another came between.
   bool go_back() {
     tell(MoveProgress::Step::begin);
-    const auto is_back = [&](const Found& one) {
-      const ServerItem* const item = one.item();
-      return item != nullptr && !item->next && item->list.text == to_.text();
-    };
     for (Found* one : places()) {
       check_stop();
       const bool is_old = names(to_, *one->server);
       const ServerItem* const before = one->item();
-      if (is_back(*one) || (before == nullptr && !is_old)) continue;
+      if (has_alone(*one, to_) || (before == nullptr && !is_old)) continue;
       if (before != nullptr && !before->next) return false;
       write(*one, [&](const detail::ClockReading& reading, std::int64_t made) {
         ServerItem item = before != nullptr
@@ -501,13 +499,10 @@ class Move {
         // Above all tokens of the move.
         if (is_old)
           item.number = std::min(std::max(item.number, floor_ + 1), ServerItem::max_number);
-        item.confirmed = true;
-        item.list = marked(to_, *one);
-        item.next.reset();
-        item.floor = 0;
+        give_alone(item, *one);
         return std::optional(item);
       });
-      if (!is_back(*one)) return false;
+      if (!has_alone(*one, to_)) return false;
     }
     return true;
   }
@@ -516,8 +511,7 @@ class Move {
   bool finish() {
     tell(MoveProgress::Step::finish);
     const auto is_there = [&](const Found& one) {
-      const ServerItem* const item = one.item();
-      return item != nullptr && item->confirmed && !item->next && item->list.text == to_.text();
+      return has_alone(one, to_) && one.item()->confirmed;
     };
     for (Found* one : places()) {
       check_stop();
@@ -528,10 +522,7 @@ class Move {
                               ? *before
                               : one->server->epochs().fresh(longest_, reading, made, floor_);
         item.number = std::max({item.number, item.floor, floor_});
-        item.confirmed = true;
-        item.list = marked(to_, *one);
-        item.next.reset();
-        item.floor = 0;
+        give_alone(item, *one);
         return std::optional(item);
       });
       if (!is_there(*one)) return false;

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <system_error>
 #include <utility>
 #include <variant>
 
@@ -308,14 +307,7 @@ std::optional<bool> Acquisition::go_on() {
 
 /// Its leases begin when it is held at all its places.
 bool Acquisition::settle_places(const std::shared_ptr<Holding>& first) {
-  if (spec_->options.renew) {
-    try {
-      first->start_renewal();
-    } catch (const std::system_error& error) {
-      first->withdraw();
-      Holding::raise_no_thread(*spec_, error);
-    }
-  }
+  if (spec_->options.renew) first->renew_or_withdraw();
   return settle(first);
 }
 

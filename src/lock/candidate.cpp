@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <limits>
-#include <system_error>
 #include <unordered_map>
 #include <utility>
 
@@ -670,14 +669,7 @@ Candidate::Attempt Candidate::settle(const Snapshot& snapshot, Record found,
     if (demand.here) return Half{std::move(holding), demand.second, now.item->floor, false};
     return Half{std::move(holding), demand.first, 0, true};
   }
-  if (options.renew || !confirmed) {
-    try {
-      holding->start_renewal();
-    } catch (const std::system_error& error) {
-      holding->withdraw();
-      Holding::raise_no_thread(*spec_, error);
-    }
-  }
+  if (options.renew || !confirmed) holding->renew_or_withdraw();
   succeeded_ = true;
   return holding;
 }

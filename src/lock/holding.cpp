@@ -273,15 +273,12 @@ void Holding::complete_places(Server* missing) {
 /// At the end of the chain. It keeps the token that it has.
 void Holding::take_place(Server& other) {
   if (is_held_at(other)) return;
-  std::string label;
-  FencingToken fence;
   {
     const MutexLock lock(places_mutex_);
     if (second_ && !dropped_second_.load()) return;
   }
-  label = thread_label();
-  if (spec_->options.owner.is_named()) fence = fence_;
-  auto taken = take_place_(spec_->at(other), std::move(label), place_, fence);
+  const FencingToken fence = spec_->options.owner.is_named() ? fence_ : FencingToken{};
+  const auto taken = take_place_(spec_->at(other), thread_label(), place_, fence);
   if (!taken) {
     throw Unavailable(
         fmt::format("the list of servers changes, and \"{}\" can't be held at {} too: "
@@ -519,9 +516,8 @@ bool Holding::hand_over(LocalQueue::Claim& next) {
 /// of its own waits for that.
 bool Holding::may_hand_over(const LocalQueue::Claim& next) const {
   // Not while the list of servers changes.
-  if (second_seen_.load() != nullptr || &next.bid().spec->server != &spec_->server) {
-    if (next.bid().spec->server.name() != spec_->server.name() || second_seen_.load() != nullptr)
-      return false;
+  if (second_seen_.load() != nullptr || next.bid().spec->server.name() != spec_->server.name()) {
+    return false;
   }
   if (next.is_queued() || record_.holders() != 1) return false;
   if (record_.entries.size() == 1) return true;
@@ -757,6 +753,15 @@ void Holding::prepare_renewal(const LockSpec& spec) {
     TimerThread::notifying().prepare();
   } catch (const std::system_error& error) {
     raise_no_thread(spec, error);
+  }
+}
+
+void Holding::renew_or_withdraw() {
+  try {
+    start_renewal();
+  } catch (const std::system_error& error) {
+    withdraw();
+    raise_no_thread(*spec_, error);
   }
 }
 

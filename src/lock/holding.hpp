@@ -69,6 +69,8 @@ class Holding final : public TimerThread::Task, public std::enable_shared_from_t
   bool resume();
   /// Throws std::system_error where a thread can't be made; not soon after prepare_renewal().
   void start_renewal();
+  /// The same for one that was just acquired; throws Unavailable, and it is withdrawn.
+  void renew_or_withdraw();
   /// Makes the threads that start_renewal() needs. Throws Unavailable.
   static void prepare_renewal(const LockSpec& spec);
   /// Whether it could do so.
